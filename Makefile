@@ -1,0 +1,65 @@
+# The chores of this project; `make` lists them. Needs make and a Python 3.11 or newer (PYTHON=… to name one).
+
+PYTHON ?= python3
+PYTEST = .venv/bin/python -m pytest
+LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes \
+         --no-emit-index-url --no-emit-find-links
+
+MOVED := $(shell test ! -e .venv/installed || test "$$(cat .venv/installed)" = "$$(pwd)" || echo moved)
+
+.DEFAULT_GOAL := help
+.PHONY: FORCE help install run test test-all check format lock clean
+FORCE:
+
+help: ## list the chores
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+
+install: .venv/installed ## make .venv and install the locked dependencies (done by the other chores when needed)
+
+# Made anew when the lock or the project's metadata changed, or the checkout was moved: a venv holds its own path.
+.venv/installed: requirements-dev.lock pyproject.toml $(if $(filter moved,$(MOVED)),FORCE)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "taxii_server needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1)." \
+	         "Name another one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { \
+	    rm -rf .venv; \
+	    echo "$$($(PYTHON) --version) can't make a virtual environment. On Debian and Ubuntu the missing part is" \
+	         "installed with: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing the locked dependencies into .venv ..."
+	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	    --only-binary :all: --require-hashes --requirement requirements-dev.lock
+	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	    --no-index --no-build-isolation --no-deps --editable .
+	@pwd > .venv/installed
+
+run: .venv/installed ## start the demo on http://127.0.0.1:8000
+	@.venv/bin/taxii-server demo
+
+test: .venv/installed ## run the tests, slow ones left out (under five minutes)
+	@$(PYTEST) -n auto -m "not slow"
+
+test-all: .venv/installed ## run what `make test` leaves out: slow tests, and the database tests on the system's PostgreSQL
+	@$(PYTEST) -n auto -m slow
+	@$(PYTEST) -n auto -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
+
+check: .venv/installed ## lint, types, import contracts, drift of the lock, of openapi/ and of the migrations
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/taxii-server openapi --check
+	@$(PYTEST) -q -m "" -k "migrations" tests/storage
+
+format: .venv/installed ## format the code and mend what the linter can
+	@.venv/bin/python -m ruff format .
+	@.venv/bin/python -m ruff check --fix .
+
+lock: ## choose new versions for requirements.lock and requirements-dev.lock (needs uv)
+	@$(LOCK) --upgrade --output-file requirements.lock pyproject.toml
+	@$(LOCK) --upgrade --constraint requirements.lock --extra embedded --group dev \
+	    --output-file requirements-dev.lock pyproject.toml
+
+clean: ## remove .venv and what the tools left
+	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find src tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
