@@ -1,0 +1,1 @@
+"""The rules, in pure Python: no framework, no database, no clock of its own."""

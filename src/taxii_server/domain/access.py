@@ -1,0 +1,127 @@
+"""Who asks, about what, and what they were found to be allowed.
+
+`Readable`, `Writable` and `Erasable` are proof of a check: `permissions` constructs them and nothing else does, and
+storage takes collection and clearance from them only, so no query can forget either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from taxii_server.domain.tlp import Level
+
+
+class Right(StrEnum):
+    """What a grant may allow."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+BOTH = frozenset(Right)
+
+
+class Validation(StrEnum):
+    """How closely a collection looks at what is added to it."""
+
+    STRICT = "strict"
+    STRUCTURAL = "structural"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A client whose credentials hold.
+
+    `rights` and `collections` are what its issue and, with a token, the token's scope leave of its member's grants;
+    `collections` is None where the client was not narrowed to some.
+    """
+
+    client: int
+    client_id: str
+    member: int
+    member_slug: str
+    rights: frozenset[Right] = BOTH
+    collections: frozenset[UUID] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a member may do with one collection."""
+
+    rights: frozenset[Right]
+    clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class TrustGroup:
+    """A circle that shares; an API Root on the wire."""
+
+    id: UUID
+    slug: str
+    title: str
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A feed inside one trust group."""
+
+    id: UUID
+    trust_group_id: UUID
+    alias: str | None
+    title: str
+    description: str | None
+    validation: Validation
+    unmarked_level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden."""
+
+    trust_group: TrustGroup | None = None
+    collection: Collection | None = None
+    grant: Grant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and the place the request is about: the answer of the caller statement."""
+
+    principal: Principal
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A collection that the caller may read, up to a clearance."""
+
+    collection_id: UUID
+    clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """A collection that the caller may add to, and as whom."""
+
+    collection_id: UUID
+    member: int
+    client: int
+    clearance: Level
+    validation: Validation
+    unmarked_level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Erasable:
+    """A collection in which the caller may remove what its own member brought."""
+
+    collection_id: UUID
+    member: int
+    client: int
+    clearance: Level

@@ -1,0 +1,60 @@
+"""The Traffic Light Protocol as an order of levels, and the marking-definitions that stand for them.
+
+Both generations are known: TLP 1.0 as STIX 2.0 and 2.1 define it, and TLP 2.0 as published for STIX 2.1.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Level(IntEnum):
+    """How far something may travel; a higher level travels less far."""
+
+    CLEAR = 0
+    GREEN = 1
+    AMBER = 2
+    AMBER_STRICT = 3
+    RED = 4
+
+
+NEVER = 5
+"""One above the highest level: `superseded_level` and `newer_form_level` of a version that nothing follows."""
+
+_TLP1 = {
+    "613f2e26-407d-48c7-9eca-b8e91df99dc9": Level.CLEAR,  # WHITE
+    "34098fce-860f-48ae-8e50-ebd3cc5e41da": Level.GREEN,
+    "f88d31f6-486f-44da-b317-01333bde0b82": Level.AMBER,
+    "5e57c739-391a-4eb3-b6be-7d15ca92d5ed": Level.RED,
+}
+_TLP2 = {
+    "94868c89-83c2-464b-929b-a1a8aa3c8487": Level.CLEAR,
+    "bab4a63c-aed9-4cf5-a766-dfca5abac2bb": Level.GREEN,
+    "55d920b0-5e8b-4f79-9ee9-91f868d9b421": Level.AMBER,
+    "939a9414-2ddd-4d32-a0cd-375ea402b003": Level.AMBER_STRICT,
+    "e828b379-4e03-4974-9ac4-e53a884c97c1": Level.RED,
+}
+MARKING_LEVELS: Mapping[str, Level] = {f"marking-definition--{uuid}": level for uuid, level in (_TLP1 | _TLP2).items()}
+
+
+def level_of(stix_object: Mapping[str, object]) -> Level | None:
+    """Give the strictest TLP level the object is marked with, by reference or on any part of it; None if unmarked.
+
+    A reference to a marking that is no TLP marking counts as no marking.
+    """
+    references = [stix_object.get("object_marking_refs")]
+    granular = stix_object.get("granular_markings")
+    if isinstance(granular, list):
+        references.append([part.get("marking_ref") for part in granular if isinstance(part, dict)])
+    levels = [
+        MARKING_LEVELS[reference]
+        for some in references
+        if isinstance(some, list)
+        for reference in some
+        if isinstance(reference, str) and reference in MARKING_LEVELS
+    ]
+    return max(levels, default=None)

@@ -1,0 +1,125 @@
+"""Every setting: one frozen object, read from `TAXII_*` variables or `.env`, refused at start if unsafe.
+
+Nothing below the faces' wiring reads it: values are passed down. docs/settings.md describes each.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from taxii_server.domain.errors import OperatorError
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+_SHORTEST_SECRET = 32
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Every default is safe and works for a trial on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="TAXII_", env_file=".env", extra="ignore", frozen=True)
+
+    database_url: SecretStr | None = None
+    migration_database_url: SecretStr | None = None
+    database_connections: Annotated[int, Field(ge=2, le=200)] = 10
+    data_dir: Path | None = None
+    embedded_user: str | None = None
+
+    secret_key: SecretStr | None = None
+    public_url: str = "http://127.0.0.1:8000"
+    title: Annotated[str, Field(min_length=1)] = "TAXII 2.1 server"
+    description: str | None = None
+    contact: str | None = None
+
+    page_size: Annotated[int, Field(ge=1)] = 1000
+    page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    page_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
+    max_content_length: Annotated[int, Field(ge=_KIB, le=1024 * _MIB)] = 10 * _MIB
+    max_object_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 5 * _MIB
+    body_timeout: timedelta = timedelta(seconds=60)
+
+    token_lifetime: timedelta = timedelta(minutes=15)
+    signing_key_lifetime: timedelta = timedelta(days=90)
+    status_keep: timedelta = timedelta(days=7)
+
+    validator_processes: Annotated[int, Field(ge=1, le=256)] | None = None
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute_without_slash(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            message = "must be an absolute URL like https://taxii.example.org"
+            raise ValueError(message)
+        if parts.path not in {"", "/"}:
+            message = "must have no path: the standard puts discovery at /taxii2/ of the host"
+            raise ValueError(message)
+        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            message = "must begin with https:// unless the host is this machine: TAXII credentials never travel in clear"
+            raise ValueError(message)
+        return url.rstrip("/")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < _SHORTEST_SECRET:
+            message = f"must have at least {_SHORTEST_SECRET} characters: openssl rand -hex 32"
+            raise ValueError(message)
+        return key
+
+    @field_validator("status_keep")
+    @classmethod
+    def _a_day_at_least(cls, keep: timedelta) -> timedelta:
+        if keep < timedelta(hours=24):
+            message = "must be at least 24 hours (TAXII 2.1 §4.3)"
+            raise ValueError(message)
+        return keep
+
+    @field_validator("token_lifetime")
+    @classmethod
+    def _short(cls, lifetime: timedelta) -> timedelta:
+        if not timedelta(seconds=30) <= lifetime <= timedelta(hours=24):
+            message = "must lie between 30 seconds and 24 hours"
+            raise ValueError(message)
+        return lifetime
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.page_size > self.page_size_max:
+            message = "TAXII_PAGE_SIZE must not exceed TAXII_PAGE_SIZE_MAX"
+            raise ValueError(message)
+        if self.database_url is not None and self.secret_key is None:
+            message = "TAXII_SECRET_KEY is needed with TAXII_DATABASE_URL: openssl rand -hex 32, the same on every node"
+            raise ValueError(message)
+        for name, url in (("DATABASE", self.database_url), ("MIGRATION_DATABASE", self.migration_database_url)):
+            if url is not None and not url.get_secret_value().startswith("postgresql+psycopg://"):
+                message = f"TAXII_{name}_URL must begin with postgresql+psycopg://"
+                raise ValueError(message)
+        return self
+
+
+def load() -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Raises:
+        OperatorError: naming every setting that is wrong and what would be right; never a secret's value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{'TAXII_' + str(problem['loc'][0]).upper() + ': ' if problem['loc'] else ''}"
+            f"{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise OperatorError("\n".join(lines)) from None

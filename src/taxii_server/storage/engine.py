@@ -1,0 +1,107 @@
+"""The way to Postgres: pools, transactions and what its failures mean.
+
+Every transaction begins and ends here. `statement` is autocommit and carries the caller statement; `read` is a READ
+ONLY transaction; `write` commits on leaving, so what was answered after it was durable before. A lost, full or refusing
+database surfaces as `DatabaseGone`; pools notice dead connections and open new ones, so recovery needs nobody.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Counter
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from taxii_server.domain.errors import DatabaseGone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+log = structlog.get_logger(__name__)
+
+DATABASE_FAILURES = Counter(
+    "taxii_database_failures",
+    "Statements and connections that Postgres refused, by SQLSTATE class.",
+    ["sqlstate_class"],
+)
+
+_CONNECT_TIMEOUT = 5
+_POOL_TIMEOUT = 5
+# A statement that outlives its timeout answers 503: a page costs milliseconds, the largest envelope seconds.
+_SESSION = (
+    "-c timezone=UTC -c jit=off -c statement_timeout=60s -c lock_timeout=30s "
+    "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
+)
+# SQLSTATEs that are the database's trouble, not the statement's, though drivers class them otherwise
+_TROUBLE = {"25006"}  # read_only_sql_transaction: we are talking to a standby
+
+
+class Database:
+    """One Postgres, as the server's role. Make one per process and `close` it."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet."""
+        self.engine = create_async_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": _SESSION},
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._read_only = self.engine.execution_options(postgresql_readonly=True)
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection on which every statement is its own transaction."""
+        with _trouble():
+            async with self._autocommit.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a READ ONLY transaction."""
+        with _trouble():
+            async with self._read_only.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error."""
+        with _trouble():
+            async with self.engine.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+@contextmanager
+def _trouble() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        DATABASE_FAILURES.labels("pool").inc()
+        log.warning("database_busy", reason="no connection became free")
+        raise DatabaseGone(_BUSY) from error
+    except DBAPIError as error:
+        sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        if not isinstance(error, OperationalError | InterfaceError) and sqlstate not in _TROUBLE:
+            raise
+        DATABASE_FAILURES.labels(sqlstate[:2] or "none").inc()
+        # the driver's text may quote values; the class of trouble is enough to find it in Postgres's own log
+        log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(error.orig).__name__)
+        raise DatabaseGone(_GONE) from error
+    except OSError as error:
+        DATABASE_FAILURES.labels("none").inc()
+        log.warning("database_trouble", sqlstate=None, kind=type(error).__name__)
+        raise DatabaseGone(_GONE) from error
+
+
+_BUSY = "All database connections are busy; try again."
+_GONE = "The database can't be used at the moment; nothing of this request was stored unless you were told so."
