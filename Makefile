@@ -27,9 +27,9 @@ install: .venv/installed ## make .venv and install the locked dependencies (done
 	    echo "$$($(PYTHON) --version) can't make a virtual environment. On Debian and Ubuntu the missing part is" \
 	         "installed with: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing the locked dependencies into .venv ..."
-	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	@.venv/bin/python -m pip install -qq --no-input --disable-pip-version-check \
 	    --only-binary :all: --require-hashes --requirement requirements-dev.lock
-	@.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	@.venv/bin/python -m pip install -qq --no-input --disable-pip-version-check \
 	    --no-index --no-build-isolation --no-deps --editable .
 	@pwd > .venv/installed
 
