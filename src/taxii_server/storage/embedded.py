@@ -53,8 +53,8 @@ def default_data_dir() -> Path:
 def running(data_dir: Path, *, user: str | None = None, fsync: bool = True) -> Iterator[DatabaseUrls]:
     """Use the PostgreSQL whose data is in `data_dir`: made if new, started if it doesn't run, stopped by the last.
 
-    As root it runs as the account `user`, by default `nobody`. Without `fsync` a crash of the machine may corrupt the
-    data: for tests only.
+    As root it runs as the account `user`, by default `nobody`. Without `fsync` it survives kills as ever, but a crash of
+    the machine may corrupt the data: for tests only.
 
     Raises:
         EmbeddedError: it can't be used; the message says what to do.

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-import structlog
 from psycopg import sql
 
 from taxii_server.storage.embedded_binaries import MAJOR, Account, EmbeddedError, programs
@@ -43,12 +42,10 @@ DATABASE: Final = "taxii"
 PORT: Final = 5432  # only names the socket: nothing listens on TCP
 
 _SOCKET_PATH_LIMIT: Final = 103  # bytes; 104 with the closing NUL on macOS, 108 on Linux
-_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./ +@=~-]+")  # what a connection string takes as it is
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./@=~-]+")  # nothing that some writing of a URL would change
 _READY_WITHIN: Final = 120.0  # seconds; recovery after a crash may take a while
 _STOPPED_WITHIN: Final = 90.0
 _PAUSE: Final = 0.02
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Cluster:
             self.stop()
         if not self._runs():
             binaries = programs(self.account, self.folder / "binaries")
-            self._forget_reused_pid()
+            self._forget_the_dead()
             if not self.data.exists():
                 self._make(binaries)
             self._start(binaries)
@@ -86,7 +83,6 @@ class Cluster:
                     os.kill(pid, how)
             if self._gone_within(patience):
                 self._drop_outside_socket()
-                log.debug("embedded postgres stopped", folder=str(self.folder))
                 return
         raise EmbeddedError(
             f"The PostgreSQL of {self.folder} doesn't stop, or runs where this process can't see it "
@@ -144,17 +140,19 @@ class Cluster:
             return None
         return pid
 
-    def _forget_reused_pid(self) -> None:
-        """Remove a dead postmaster's pid file if another process has its number now, as after a container's restart.
+    def _forget_the_dead(self) -> None:
+        """Remove what a killed postmaster left: it names a process id that by now may be another process's.
 
-        PostgreSQL itself sees that a number is dead, but takes any process of the same account for a postmaster.
+        PostgreSQL takes any live process of its account (and a zombie) for a postmaster; we know by the lock.
         """
         pid = self._postmaster()
         if pid is not None and Path("/proc/self").exists():
             raise EmbeddedError(
                 f"A PostgreSQL that taxii-server did not start (process {pid}) uses {self.data}: stop it, then try again."
             )
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        socket = self._socket_folder() / f".s.PGSQL.{PORT}"
+        for path in (self.data / "postmaster.pid", socket, socket.with_name(socket.name + ".lock")):
+            path.unlink(missing_ok=True)
 
     # Making and starting
 
@@ -189,8 +187,9 @@ class Cluster:
         socket = self._socket_folder()
         self._configure(socket)
         said = self.folder / "start.log"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with self._postmaster_lock() as lock, os.fdopen(os.open(said, flags, 0o600), "wb") as output:
+        said.unlink(missing_ok=True)
+        logged = self._logged()
+        with self._postmaster_lock() as lock, os.fdopen(_new(said), "wb") as output:
             fcntl.flock(lock, fcntl.LOCK_EX)
             postmaster = self.account.spawn(
                 [binaries / "postgres", "-D", self.data, "-c", f"config_file={self.folder / 'postgresql.conf'}"],
@@ -201,10 +200,9 @@ class Cluster:
         threading.Thread(target=postmaster.wait, name="embedded-postgres", daemon=True).start()
         if not self._ready(socket):
             raise EmbeddedError(
-                f"The PostgreSQL of {self.folder} does not start: {self._why()}. Mend that and start again; "
+                f"The PostgreSQL of {self.folder} does not start: {self._why(logged)}. Mend that and start again; "
                 f"more may stand in {self.folder / 'log'}."
             )
-        log.debug("embedded postgres started", folder=str(self.folder), pid=postmaster.pid)
 
     def _ready(self, socket: Path) -> bool:
         """Wait until PostgreSQL takes connections and has the roles and the database; False if it ended or doesn't."""
@@ -233,16 +231,17 @@ class Cluster:
                 return True
         return False
 
-    def _why(self) -> str:
-        logs = sorted((self.folder / "log").glob("*.log"), key=lambda path: path.lstat().st_mtime)
-        for path in (*reversed(logs[-1:]), self.folder / "start.log"):
+    def _logged(self) -> dict[Path, int]:
+        return {path: path.lstat().st_size for path in (self.folder / "log").glob("*.log")}
+
+    def _why(self, logged: dict[Path, int]) -> str:
+        """The last words of a start that failed, given how long the logs were before."""
+        texts = []
+        for path in (self.folder / "start.log", *(self.folder / "log").glob("*.log")):
             with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), errors="replace") as lines:
-                bad = [line for line in lines if re.search(r"\b(FATAL|PANIC):", line)]
-                if bad:
-                    return _last_words(bad[-1])
-        with suppress(OSError):
-            return _last_words((self.folder / "start.log").read_text(errors="replace"))
-        return "it says nothing"
+                lines.seek(logged.get(path, 0))
+                texts.append(lines.read())
+        return _last_words("\n".join(texts))
 
     def _configure(self, socket: Path) -> None:
         accounts = sorted({_name_of(os.geteuid()), _name_of(0)})
@@ -269,7 +268,7 @@ class Cluster:
             "log_checkpoints": "off",
         }
         if not self.fsync:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         lines = [f"{name} = {_literal(str(value))}\n" for name, value in settings.items()]
         self._write(self.folder / "postgresql.conf", "# Written by taxii-server at every start.\n" + "".join(lines))
         self._write(hba, "local all all peer map=taxii\n")
@@ -328,7 +327,7 @@ class Cluster:
         """Replace a file of ours that the account may read."""
         half = path.with_name(path.name + ".new")
         half.unlink(missing_ok=True)
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        with os.fdopen(_new(half), "w") as output:
             if self.account.changed:
                 os.fchown(output.fileno(), -1, self.account.gid)
                 os.fchmod(output.fileno(), 0o640)
@@ -369,6 +368,10 @@ def _short_folders(account: Account) -> Iterator[Path]:
     for base in candidates:
         if account.first_closed(base) is None and os.access(base, os.W_OK) and _fits(base / "taxii-server-12345678"):
             yield base
+
+
+def _new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def _name_of(uid: int) -> str:
