@@ -1,0 +1,180 @@
+"""Clients: issue, rotate, revoke, list. A secret leaves here once, and only its digest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from secrets import token_hex
+from uuid import UUID
+
+import structlog
+
+from taxii_server.auth import secrets
+from taxii_server.domain.access import BOTH, Right
+from taxii_server.domain.errors import OperatorError
+from taxii_server.operations.alliance_file import SLUG
+from taxii_server.operations.members import did_you_mean, unknown
+from taxii_server.storage import alliance, members
+from taxii_server.storage import clients as storage
+from taxii_server.storage.clients import Client, NewClient
+from taxii_server.storage.engine import Connection, Database
+
+log = structlog.get_logger(__name__)
+
+OVERLAP = timedelta(hours=24)
+"""How long the old secret goes on after a rotation, unless said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedClient:
+    """A client's id and a secret of its, to be told once."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedClient:
+    """A client as a list shows it; `collections` names those it was narrowed to, None if it wasn't."""
+
+    client_id: str
+    member: str
+    name: str
+    rights: tuple[Right, ...]
+    collections: tuple[str, ...] | None
+    state: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    secrets: int
+
+
+async def issue(
+    db: Database,
+    member: str,
+    *,
+    name: str,
+    rights: frozenset[Right] = BOTH,
+    collections: Sequence[str] = (),
+    expires_in: timedelta | None = None,
+) -> IssuedClient:
+    """Issue a client to a member, narrower than the member where rights or collections are named.
+
+    Raises:
+        OperatorError: if the member or a collection is unknown, the member has no grant for a named collection, or it
+            has a live client of that name.
+    """
+    if not SLUG.fullmatch(name):
+        message = f"{name!r} can't name a client: use 1 to 63 small letters, digits or '-', with no '-' at the ends."
+        raise OperatorError(message)
+    if not rights:
+        raise OperatorError("A client needs a right: read, write, or both.")
+    if expires_in is not None and expires_in <= timedelta():
+        raise OperatorError("A client that expires at once is of no use: name a longer time, like 90d.")
+    issued = IssuedClient(f"{member}.{name}.{token_hex(4)}", secrets.generate())
+    async with db.write() as connection:
+        owner = await members.lock(connection, member)
+        if owner is None:
+            raise await unknown(connection, member)
+        same = await storage.live_of_name(connection, owner.id, name)
+        if same is not None:
+            message = (
+                f"{member} has a client {name!r} already, {same}: "
+                "rotate it for a new secret, revoke it, or choose another name."
+            )
+            raise OperatorError(message)
+        narrowed = await _narrowed(connection, member, owner.id, collections) if collections else None
+        client = await storage.add(
+            connection, owner.id, NewClient(issued.client_id, name, rights, narrowed, expires_in)
+        )
+        await storage.add_secret(connection, client, secrets.digest(issued.client_secret))
+    log.info("client_issued", client_id=issued.client_id, member=member, rights=sorted(rights))
+    return issued
+
+
+async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) -> IssuedClient:
+    """Give a client a new secret; the one it had goes on for `overlap`, any older one ends now.
+
+    Raises:
+        OperatorError: if there is no such client, or it is revoked or expired.
+    """
+    issued = IssuedClient(client_id, secrets.generate())
+    async with db.write() as connection:
+        client = await _locked(connection, client_id)
+        if client.revoked_at is not None or client.expired:
+            ended = "revoked" if client.revoked_at is not None else "expired"
+            message = (
+                f"{client_id} is {ended}, for good: issue a new client with "
+                f"taxii-server client issue {client.member} --name {client.name}"
+            )
+            raise OperatorError(message)
+        await storage.end_secrets(connection, client.id, overlap=overlap)
+        await storage.add_secret(connection, client.id, secrets.digest(issued.client_secret))
+    log.info("client_rotated", client_id=client_id, overlap=str(overlap))
+    return issued
+
+
+async def revoke(db: Database, client_id: str) -> bool:
+    """Refuse a client from its next request on, for good; False if it was revoked already.
+
+    Raises:
+        OperatorError: if there is no such client.
+    """
+    async with db.write() as connection:
+        client = await _locked(connection, client_id)
+        if client.revoked_at is not None:
+            return False
+        await storage.revoke(connection, client.id)
+    log.info("client_revoked", client_id=client_id, member=client.member)
+    return True
+
+
+async def clients(db: Database) -> list[ListedClient]:
+    """List the clients of all members, the ended ones too."""
+    async with db.read() as connection:
+        names = await alliance.collection_names(connection)
+        return [_listed(client, names) for client in await storage.listing(connection)]
+
+
+async def _locked(connection: Connection, client_id: str) -> Client:
+    client = await storage.lock(connection, client_id)
+    if client is None:
+        hint = did_you_mean(client_id, [each.client_id for each in await storage.listing(connection)])
+        raise OperatorError(f"There is no client {client_id!r}{hint or '.'} taxii-server client list shows all.")
+    return client
+
+
+async def _narrowed(connection: Connection, member: str, member_id: int, references: Sequence[str]) -> tuple[UUID, ...]:
+    granted = await storage.granted(connection, member_id)
+    narrowed: list[UUID] = []
+    for reference in references:
+        named = await alliance.collection_named(connection, reference)
+        if named is None:
+            names = (await alliance.collection_names(connection)).values()
+            hint = did_you_mean(reference, names) or ": write trust-group/alias, or its id."
+            raise OperatorError(f"There is no collection {reference!r}{hint}")
+        if named.collection.id not in granted:
+            message = f"{member} has no grant for {named.name}: add one to alliance.yaml and apply it first."
+            raise OperatorError(message)
+        narrowed.append(named.collection.id)
+    return tuple(dict.fromkeys(narrowed))
+
+
+def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
+    state = "revoked" if client.revoked_at is not None else "expired" if client.expired else "live"
+    narrowed = None
+    if client.collections is not None:
+        narrowed = tuple(names.get(each, f"{each} (deleted)") for each in client.collections)
+    return ListedClient(
+        client_id=client.client_id,
+        member=client.member,
+        name=client.name,
+        rights=tuple(sorted(client.rights)),
+        collections=narrowed,
+        state=state,
+        created_at=client.created_at,
+        expires_at=client.expires_at,
+        revoked_at=client.revoked_at,
+        secrets=client.secrets,
+    )

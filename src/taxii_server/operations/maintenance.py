@@ -1,0 +1,258 @@
+"""Upkeep and checks: what can wait, one run at a time; and whether the database is as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from taxii_server.auth.signing_keys import SigningKeys
+from taxii_server.domain.errors import NotFound
+from taxii_server.domain.stix_versions import Standing, Version, standings
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.storage import clocks, migrations, removals, stored_versions
+from taxii_server.storage import maintenance as storage
+from taxii_server.storage.engine import Connection, Database
+from taxii_server.storage.maintenance import ClockReading, Retention
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 1_000
+_MOST_FINDINGS: Final = 1_000
+_TOLD_EVERY: Final = 1_000
+
+Progress = Callable[[int], None]
+"""Told now and then how many versions are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What one run did; nothing at all if another run was under way."""
+
+    ran: bool
+    statuses: int = 0
+    expired: dict[str, int] = field(default_factory=dict)
+    signing_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check looked at and found; `more` findings were left out of the list."""
+
+    revision: str | None
+    collections: int = 0
+    versions: int = 0
+    findings: tuple[Finding, ...] = ()
+    more: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.findings
+
+
+async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -> Maintained:
+    """Purge old statuses, remove what collections no longer keep, replace a signing key past its time.
+
+    Works in small transactions: stopped in the middle, the next run goes on.
+    """
+    async with _sole_turn(db) as ours:
+        if not ours:
+            return Maintained(ran=False)
+        purged = await _purge_statuses(db, status_keep)
+        expired = {}
+        async with db.read() as connection:
+            due = await storage.retentions(connection)
+        for retention in due:
+            expired[retention.name] = await _expire(db, retention)
+        key = await keys.current()
+    log.info("maintained", statuses=purged, expired=sum(expired.values()))
+    return Maintained(ran=True, statuses=purged, expired=expired, signing_key=key.kid)
+
+
+@asynccontextmanager
+async def _sole_turn(db: Database) -> AsyncIterator[bool]:
+    async with db.statement() as connection:
+        ours = await storage.take_sole_turn(connection)
+        try:
+            yield ours
+        finally:
+            if ours:
+                await storage.end_turn(connection)
+
+
+async def _purge_statuses(db: Database, keep: timedelta) -> int:
+    purged = 0
+    while True:
+        async with db.write() as connection:
+            some = await storage.purge_statuses(connection, keep=keep, limit=BATCH)
+        purged += some
+        if some < BATCH:
+            return purged
+
+
+async def _expire(db: Database, retention: Retention) -> int:
+    removed = 0
+    while True:
+        async with db.write() as connection:
+            try:
+                await clocks.lock_clock(connection, retention.collection_id)
+            except NotFound:  # pruned meanwhile
+                return removed
+            old = await stored_versions.added_before(connection, retention.collection_id, retention.before, BATCH)
+            if old:
+                await removals.remove(connection, retention.collection_id, old, reason="retention")
+        removed += len(old)
+        if len(old) < BATCH:
+            return removed
+
+
+async def advance_clocks(db: Database, *, by: timedelta) -> int:
+    """Move every collection's clock past anything that may have been given out before; how many clocks there are."""
+    async with db.write() as connection:
+        moved = await storage.advance_clocks(connection, by=by)
+    log.info("clocks_advanced", collections=moved, by=str(by))
+    return moved
+
+
+async def schema_behind(db: Database) -> bool:
+    """Tell whether the database needs `db upgrade`.
+
+    Raises:
+        OperatorError: if a newer server made it.
+    """
+    async with db.read() as connection:
+        heads = await migrations.current(connection)
+    migrations.refuse_newer(heads)
+    return heads != (migrations.newest(),)
+
+
+def upgrade(owner_url: str) -> str:
+    """Bring the schema up to this code's, and name its revision.
+
+    Raises:
+        OperatorError: if the database can't be reached or was made by a newer server.
+    """
+    migrations.upgrade(owner_url)
+    return migrations.newest()
+
+
+async def estimated_versions(db: Database) -> int:
+    """Tell about how many versions a check will look at."""
+    async with db.read() as connection:
+        return await storage.estimated_versions(connection)
+
+
+async def check(db: Database, progress: Progress | None = None) -> Checked:
+    """Look whether schema, roles, clocks and kept levels are as they should be; changes nothing."""
+    findings = _Findings()
+    async with db.read() as connection:
+        heads = await migrations.current(connection)
+        revision = ", ".join(heads) or None
+        if heads != (migrations.newest(),):
+            findings.add(
+                f"the schema is at {revision or 'nothing'}, this taxii-server knows {migrations.newest()}",
+                "run taxii-server db upgrade with the newest taxii-server you use",
+            )
+            return findings.checked(revision)
+        await _check_role(connection, findings)
+        readings = await storage.clocks(connection)
+        for reading in readings:
+            _check_clock(reading, findings)
+    versions = 0
+    for reading in readings:
+        async with db.read() as connection:
+            versions = await _check_levels(connection, reading, findings, versions, progress or (lambda _: None))
+    return findings.checked(revision, len(readings), versions)
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.more = 0
+
+    def add(self, what: str, remedy: str) -> None:
+        if len(self.kept) < _MOST_FINDINGS:
+            self.kept.append(Finding(what, remedy))
+        else:
+            self.more += 1
+
+    def checked(self, revision: str | None, collections: int = 0, versions: int = 0) -> Checked:
+        return Checked(revision, collections, versions, tuple(self.kept), self.more)
+
+
+async def _check_role(connection: Connection, findings: _Findings) -> None:
+    role = await storage.role(connection)
+    remedy = "let TAXII_DATABASE_URL name the role taxii_server, and an owner only TAXII_MIGRATION_DATABASE_URL"
+    faults = {
+        "is a superuser": role.superuser,
+        "passes by row-level policies": role.bypasses_policies,
+        f"owns {role.owned} tables or indexes": role.owned,
+        "owns the database": role.owns_database,
+        "may create tables": role.may_create,
+        f"is a member of the owner, {', '.join(role.acts_as)}": role.acts_as and not role.superuser,
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            findings.add(f"the server's role {role.name} {fault}", remedy)
+
+
+def _check_clock(reading: ClockReading, findings: _Findings) -> None:
+    name, last = reading.name, reading.last_added
+    if last is None:
+        findings.add(f"{name} has no clock", "restore the table collection_clocks from the backup")
+        return
+    if reading.newest is not None and reading.newest > last:
+        findings.add(
+            f"the clock of {name} stands at {to_taxii(last)}, behind a date it gave out, {to_taxii(reading.newest)}",
+            "stop the servers and run taxii-server db advance-clock",
+        )
+    if reading.stops_writes:
+        findings.add(
+            f"the clock of {name} stands at {to_taxii(last)}, ahead of the database's {to_taxii(reading.now)}: "
+            "objects added to it are refused",
+            "look at the time of the database's machine; objects are taken again once it is past the clock",
+        )
+
+
+async def _check_levels(
+    connection: Connection, reading: ClockReading, findings: _Findings, done: int, progress: Progress
+) -> int:
+    """Hold the kept levels of each object against the rule, one object in memory at a time."""
+    of_object: list[tuple[Version, Standing]] = []
+    async for version, standing in storage.kept_levels(connection, reading.collection_id):
+        if of_object and of_object[0][0].stix_id != version.stix_id:
+            _compare(reading, of_object, findings)
+            of_object = []
+        of_object.append((version, standing))
+        done += 1
+        if done % _TOLD_EVERY == 0:
+            progress(done)
+    _compare(reading, of_object, findings)
+    progress(done)
+    return done
+
+
+def _compare(reading: ClockReading, of_object: list[tuple[Version, Standing]], findings: _Findings) -> None:
+    right = standings(version for version, _ in of_object)
+    for version, kept in of_object:
+        due = right[version.date_added]
+        if kept != due:
+            findings.add(
+                f"{reading.name}: {version.stix_id} added {to_taxii(version.date_added)} keeps levels "
+                f"{kept.superseded_level}/{kept.newer_form_level} and should keep "
+                f"{due.superseded_level}/{due.newer_form_level}",
+                "it may be shown or hidden wrongly: report this, with what was done to the database",
+            )
