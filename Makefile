@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
+SPREAD = -n logical --maxprocesses 8
 LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes \
          --no-emit-index-url --no-emit-find-links
 
@@ -37,11 +38,11 @@ run: .venv/installed ## start the demo on http://127.0.0.1:8000
 	@.venv/bin/taxii-server demo
 
 test: .venv/installed ## run the tests, slow ones left out (under five minutes)
-	@$(PYTEST) -n auto -m "not slow"
+	@$(PYTEST) $(SPREAD) -m "not slow"
 
 test-all: .venv/installed ## run what `make test` leaves out: slow tests, and the database tests on the system's PostgreSQL
-	@$(PYTEST) -n auto -m slow
-	@$(PYTEST) -n auto -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
+	@$(PYTEST) $(SPREAD) -m slow
+	@$(PYTEST) $(SPREAD) -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
 
 check: .venv/installed ## lint, types, import contracts, drift of the lock, of openapi/ and of the migrations
 	@.venv/bin/python -m ruff format --check .
@@ -49,16 +50,17 @@ check: .venv/installed ## lint, types, import contracts, drift of the lock, of o
 	@.venv/bin/python -m mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/taxii-server openapi --check
-	@$(PYTEST) -q -m "" -k "migrations" tests/storage
+	@$(PYTEST) -q tests/storage/test_migrations.py tests/packaging/test_locks.py
 
 format: .venv/installed ## format the code and mend what the linter can
 	@.venv/bin/python -m ruff format .
 	@.venv/bin/python -m ruff check --fix .
 
-lock: ## choose new versions for requirements.lock and requirements-dev.lock (needs uv)
+lock: ## choose new versions for the requirements*.lock files (needs uv)
 	@$(LOCK) --upgrade --output-file requirements.lock pyproject.toml
-	@$(LOCK) --upgrade --constraint requirements.lock --extra embedded --group dev \
-	    --output-file requirements-dev.lock pyproject.toml
+	@$(LOCK) --upgrade --group build --output-file requirements-build.lock
+	@$(LOCK) --upgrade --constraint requirements.lock --constraint requirements-build.lock \
+	    --extra embedded --group dev --output-file requirements-dev.lock pyproject.toml
 
 clean: ## remove .venv and what the tools left
 	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
