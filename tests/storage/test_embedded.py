@@ -191,6 +191,16 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_database(data_dir: Path) -> Non
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_user_told_to_end_leaves_in_order(data_dir: Path, number: signal.Signals) -> None:
+    user = User(data_dir)
+    user.process.send_signal(number)
+    user.process.communicate(timeout=60)
+
+    assert user.process.returncode == 128 + number
+    assert postmasters(data_dir) == []
+
+
 def test_a_start_that_fails_says_why(data_dir: Path) -> None:
     use(data_dir)
     (data_dir / "postgres" / "cluster" / "global" / "pg_control").unlink()

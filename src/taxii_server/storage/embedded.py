@@ -9,16 +9,19 @@ PostgreSQL, which the next to come in takes over.
 import fcntl
 import os
 import pwd
+import signal
 import stat
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import quote
 
-from taxii_server.storage.embedded_binaries import Account, EmbeddedError
+from taxii_server.storage.embedded_binaries import Account, EmbeddedError, installed
 from taxii_server.storage.embedded_cluster import DATABASE, OWNER, PORT, SERVER, Cluster
 
 __all__ = ["DatabaseUrls", "EmbeddedError", "default_data_dir", "running"]
@@ -61,26 +64,48 @@ def running(data_dir: Path, *, user: str | None = None, fsync: bool = True) -> I
 
     """
     account = Account.choose(user)
+    installed()
     with _troubles_told(data_dir):
         folder = _prepare(data_dir.expanduser().resolve(), account)
         cluster = Cluster(folder, account, fsync)
         users = _open(folder / "users.lock")
-    try:
+    with _leaving_in_order():
         try:
             with _troubles_told(data_dir), _gate(folder):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 socket = cluster.ensure_running()
             yield DatabaseUrls(server=_url(SERVER, socket), owner=_url(OWNER, socket))
         finally:
-            with _gate(folder):
-                if _held(users, fcntl.LOCK_EX):
-                    cluster.stop()
-    finally:
-        os.close(users)
+            try:
+                with _gate(folder):
+                    if _held(users, fcntl.LOCK_EX):
+                        cluster.stop()
+            finally:
+                os.close(users)
 
 
 def _url(role: str, socket: Path) -> str:
     return f"postgresql+psycopg://{role}@/{DATABASE}?host={quote(str(socket))}&port={PORT}"
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """Turn signals that would end this process on the spot into an exit that passes through `finally`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    fatal = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in fatal:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in fatal:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

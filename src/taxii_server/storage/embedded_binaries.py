@@ -116,7 +116,7 @@ class Account:
 
 def programs(account: Account, beside: Path) -> Path:
     """The folder of initdb and postgres, such that the account can run them; copied to the folder `beside` if needed."""
-    origin = _site_folder()
+    origin = installed()
     if account.changed and not _open_to(account, origin):
         origin = _copy(origin, beside)
     folder = origin / _INSTALLED / "bin"
@@ -130,7 +130,8 @@ def programs(account: Account, beside: Path) -> Path:
     return folder
 
 
-def _site_folder() -> Path:
+def installed() -> Path:
+    """The folder in which the programs' package is installed."""
     spec = importlib.util.find_spec(_PACKAGE)  # finds the package without running any of its code
     if spec is not None and spec.submodule_search_locations:
         folder = Path(spec.submodule_search_locations[0]).resolve().parent
