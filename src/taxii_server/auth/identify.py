@@ -1,0 +1,187 @@
+"""Who is asking: from the Authorization header to a client whose credentials hold now.
+
+Credentials that can't be right are refused without touching the database. Whatever else may be wrong with them, exactly
+one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter
+
+from taxii_server.auth import secrets
+from taxii_server.auth.tokens import Tokens
+from taxii_server.domain.access import BOTH, Caller, Principal, Right
+from taxii_server.domain.errors import NotAuthenticated
+from taxii_server.storage import callers
+
+if TYPE_CHECKING:
+    from taxii_server.storage.callers import Found
+    from taxii_server.storage.engine import Connection, Database
+
+BASIC_CHALLENGE = 'Basic realm="taxii", charset="UTF-8"'
+CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii"')
+"""The values of WWW-Authenticate in a 401, one per enabled scheme."""
+
+REFUSALS = Counter("taxii_credentials_refused", "Credentials that were missing or did not hold.", ["scheme"])
+
+_LONGEST_BASIC = 2048
+# Python forgives excess padding (RFC 4648 §3.3 asks for refusal)
+_BASIC = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+# C0, DEL and C1: none of them may stand in a user-id or password (RFC 7617 §2)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class PathNames:
+    """What a path names: a trust group's slug, and a collection in it by id or alias."""
+
+    trust_group: str | None = None
+    collection: str | None = None
+
+
+class Identifier:
+    """Finds out who is asking. Make one per process."""
+
+    def __init__(self, db: Database, issuer: str) -> None:
+        """Take the database, and the public URL: issuer and audience of our tokens."""
+        self._db = db
+        self._tokens = Tokens(issuer)
+
+    async def caller(self, authorization: str | None, names: PathNames) -> Caller:
+        """Identify who sent this Authorization header, together with the place the path names.
+
+        Raises:
+            NotAuthenticated: if there are no credentials or they don't hold.
+        """
+        scheme, value = _split(authorization or "")
+        try:
+            return await self._by(scheme, value, names)
+        except NotAuthenticated:
+            REFUSALS.labels(scheme if scheme in {"basic", "bearer"} else "none").inc()
+            raise
+
+    async def again(self, connection: Connection, caller: Caller, names: PathNames) -> Caller:
+        """Ask anew, inside a transaction, what the caller is and may do; what narrowed it before still does.
+
+        Raises:
+            NotAuthenticated: if the client or its member may no longer do anything.
+        """
+        before = caller.principal
+        found = await _look_up(connection, before.client_id, names)
+        now = _called(found, before.rights)
+        if now.principal.client != before.client:
+            raise NotAuthenticated("client is another one by now")
+        return now
+
+    async def client(self, client_id: str, secret: str) -> Principal:
+        """Identify a client by its id and secret alone, as the token endpoint does.
+
+        Raises:
+            NotAuthenticated: if they don't hold.
+        """
+        try:
+            return (await self._by_secret(client_id, secret, PathNames())).principal
+        except NotAuthenticated:
+            REFUSALS.labels("client_secret").inc()
+            raise
+
+    async def _by(self, scheme: str, value: str, names: PathNames) -> Caller:
+        match scheme:
+            case "basic":
+                return await self._by_secret(*_basic(value), names)
+            case "bearer":
+                return await self._by_token(value, names)
+            case "":
+                raise NotAuthenticated("no credentials")
+            case _:
+                raise NotAuthenticated("unknown authentication scheme")
+
+    async def _by_secret(self, client_id: str, secret: str, names: PathNames) -> Caller:
+        if not secrets.well_formed(secret):
+            raise NotAuthenticated("secret is malformed")
+        async with self._db.statement() as connection:
+            found = await _look_up(connection, client_id, names)
+        if not secrets.matches(found.digests, secret):
+            raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
+        return _called(found, BOTH)
+
+    async def _by_token(self, token: str, names: PathNames) -> Caller:
+        unverified = self._tokens.peek(token)
+        async with self._db.statement() as connection:
+            found = await _look_up(connection, unverified.client_id, names, kid=unverified.kid)
+        if found.public_jwk is None:
+            raise NotAuthenticated("token's key is unknown or retired")
+        return _called(found, self._tokens.verify(token, found.public_jwk).rights)
+
+
+def basic_credentials(authorization: str) -> tuple[str, str] | None:
+    """Read user-id and password of a Basic Authorization header; None if it is of another scheme.
+
+    Raises:
+        NotAuthenticated: if it is Basic and malformed.
+    """
+    scheme, value = _split(authorization)
+    return _basic(value) if scheme == "basic" else None
+
+
+async def _look_up(connection: Connection, client_id: str, names: PathNames, *, kid: str | None = None) -> Found:
+    return await callers.look_up(
+        connection, client_id=client_id, kid=kid, trust_group=names.trust_group, collection=names.collection
+    )
+
+
+def _called(found: Found, credential: frozenset[Right]) -> Caller:
+    """Put together caller and place, the client's rights narrowed to those of its credential."""
+    principal = _admitted(found)
+    return Caller(replace(principal, rights=principal.rights & credential), found.place)
+
+
+def _admitted(found: Found) -> Principal:
+    """Give the client as it was issued, if it and its member are in good standing."""
+    client = found.client
+    if client is None:
+        raise NotAuthenticated("unknown client")
+    standing = {
+        "client was revoked": client.revoked,
+        "client has expired": client.expired,
+        "member is suspended": client.member_suspended,
+        "member was removed": client.member_removed,
+    }
+    for reason, holds in standing.items():
+        if holds:
+            raise NotAuthenticated(reason)
+    return Principal(
+        client=client.id,
+        client_id=client.client_id,
+        member=client.member,
+        member_slug=client.member_slug,
+        rights=client.rights,
+        collections=client.collections,
+    )
+
+
+def _split(authorization: str) -> tuple[str, str]:
+    """Take scheme, in lower case, and value apart (RFC 9110 §11.4)."""
+    scheme, _, value = authorization.partition(" ")
+    return scheme.lower(), value.strip(" ")
+
+
+def _basic(value: str) -> tuple[str, str]:
+    if len(value) > _LONGEST_BASIC or not _BASIC.fullmatch(value):
+        raise NotAuthenticated("Basic credentials are not base64")
+    try:
+        user_pass = b64decode(value, validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise NotAuthenticated("Basic credentials are not base64 of UTF-8") from error
+    if _CONTROL.search(user_pass):
+        raise NotAuthenticated("Basic credentials hold control characters")
+    client_id, colon, secret = user_pass.partition(":")
+    if not colon:
+        raise NotAuthenticated("Basic credentials have no colon")
+    return client_id, secret

@@ -1,0 +1,196 @@
+"""The token endpoint (RFC 6749 §4.4), the keys of its tokens (RFC 7517) and its description (RFC 8414)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+from urllib.parse import parse_qsl, unquote_plus
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from taxii_server.auth.identify import basic_credentials
+from taxii_server.auth.tokens import SCOPES
+from taxii_server.domain.errors import BodyTooLarge, BodyTooSlow, NotAuthenticated, OAuthError, UnsupportedMedia
+from taxii_server.oauth.errors import NO_STORE
+from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys
+
+_FORM = "application/x-www-form-urlencoded"
+_LARGEST_FORM = 64 * 1024
+_MOST_FIELDS = 32
+_BODY_TIMEOUT = 10.0
+_KEYS_KEEP = {"Cache-Control": "public, max-age=300"}
+
+_GRANT = "client_credentials"
+_PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret"})
+
+
+class TokenAnswer(BaseModel):
+    """An access token (RFC 6749 §5.1)."""
+
+    access_token: str = Field(description="Send it as `Authorization: Bearer …`.")
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a kind of token, not a secret
+    expires_in: int = Field(description="Seconds until it must be replaced by a new one.")
+    scope: str = Field(description="What the token may be used for.", examples=["taxii:read"])
+
+
+class OAuthRefusal(BaseModel):
+    """A refusal (RFC 6749 §5.2)."""
+
+    error: str = Field(examples=["invalid_client"])
+    error_description: str
+    error_id: str = Field(description="Names this request in the operator's log.")
+
+
+class JsonWebKeySet(BaseModel):
+    """The public keys that verify access tokens (RFC 7517 §5)."""
+
+    keys: list[dict[str, str]]
+
+
+class ServerMetadata(BaseModel):
+    """What the token endpoint offers (RFC 8414 §2)."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    scopes_supported: list[str]
+    # REQUIRED; without an authorization endpoint there are none
+    response_types_supported: list[str] = []
+    grant_types_supported: list[str] = [_GRANT]
+    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic", "client_secret_post"]
+    service_documentation: str
+
+
+_FORM_FIELDS = {
+    "type": "object",
+    "required": ["grant_type"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": [_GRANT]},
+        "scope": {
+            "type": "string",
+            "description": "Words of `taxii:read taxii:write`; left out, all the client was issued with.",
+        },
+        "client_id": {"type": "string", "description": "Unless sent by HTTP Basic."},
+        "client_secret": {"type": "string", "format": "password", "description": "Unless sent by HTTP Basic."},
+    },
+}
+_REFUSED = {"model": OAuthRefusal}
+
+
+def router(issuing: TokenIssuing) -> APIRouter:
+    """Build the face's routes over what issuing tokens takes."""
+    routes = APIRouter(tags=["OAuth 2.0"])
+    metadata = ServerMetadata(
+        issuer=issuing.issuer,
+        token_endpoint=f"{issuing.issuer}/oauth2/token",
+        jwks_uri=f"{issuing.issuer}/.well-known/jwks.json",
+        scopes_supported=list(SCOPES.values()),
+        service_documentation=f"{issuing.issuer}/docs",
+    )
+
+    @routes.post(
+        "/oauth2/token",
+        summary="Get an access token",
+        response_model=TokenAnswer,
+        responses={
+            400: _REFUSED | {"description": "The request is malformed, or asks for a scope the client can't have"},
+            401: _REFUSED | {"description": "The client's id or secret does not hold"},
+            413: _REFUSED | {"description": "The form is too large"},
+            415: _REFUSED | {"description": "The body is no form"},
+            503: _REFUSED | {"description": "Temporarily unavailable; Retry-After says when to try again"},
+        },
+        openapi_extra={"requestBody": {"required": True, "content": {_FORM: {"schema": _FORM_FIELDS}}}},
+    )
+    async def token(request: Request) -> JSONResponse:
+        """Exchange a client's id and secret for a short-lived access token (client credentials, RFC 6749 §4.4).
+
+        The client authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both.
+        """
+        form = _form_of(await _body_of(request))
+        _refuse_query(request)
+        client_id, secret = _client_of(request.headers.getlist("authorization"), form)
+        if (grant := form.get("grant_type")) != _GRANT:
+            if grant is None:
+                raise OAuthError("invalid_request", "grant_type is missing; send grant_type=client_credentials")
+            raise OAuthError("unsupported_grant_type", "The only grant_type here is client_credentials")
+        issued = await issue_token(issuing, client_id=client_id, secret=secret, scope=form.get("scope"))
+        answer = TokenAnswer(
+            access_token=issued.access_token,
+            expires_in=int(issued.expires_in.total_seconds()),
+            scope=issued.scope,
+        )
+        return JSONResponse(answer.model_dump(), headers=NO_STORE)
+
+    @routes.get("/.well-known/jwks.json", summary="Keys that verify access tokens", response_model=JsonWebKeySet)
+    async def jwks() -> JSONResponse:
+        """Give the public keys of every access token still accepted here, newest first."""
+        return JSONResponse(await published_keys(issuing), headers=_KEYS_KEEP)
+
+    @routes.get(
+        "/.well-known/oauth-authorization-server",
+        summary="What the token endpoint offers",
+        response_model=ServerMetadata,
+    )
+    async def server_metadata() -> JSONResponse:
+        """Describe the token endpoint to clients that configure themselves (RFC 8414)."""
+        return JSONResponse(metadata.model_dump(), headers=_KEYS_KEEP)
+
+    return routes
+
+
+async def _body_of(request: Request) -> bytes:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != _FORM:
+        raise UnsupportedMedia(f"The body must be {_FORM}")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("The body must not be compressed")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _LARGEST_FORM:
+                    raise BodyTooLarge(f"The form must not be larger than {_LARGEST_FORM} octets")
+    except TimeoutError as error:
+        raise BodyTooSlow("The form did not arrive in time") from error
+    return bytes(body)
+
+
+def _form_of(body: bytes) -> dict[str, str]:
+    """Read the form: parameters at most once, those without a value as if they weren't there (§3.2)."""
+    try:
+        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise OAuthError("invalid_request", "The body is not a form in UTF-8") from error
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise OAuthError("invalid_request", "A parameter was sent more than once")
+    return {name: value for name, value in form.items() if value}
+
+
+def _refuse_query(request: Request) -> None:
+    """Refuse parameters in the URL, where proxies log them (§2.3.1)."""
+    if _PARAMETERS & request.query_params.keys():
+        raise OAuthError("invalid_request", "Parameters belong in the body, not in the URL")
+
+
+def _client_of(authorization: list[str], form: dict[str, str]) -> tuple[str, str]:
+    """Find the client's id and secret in one place (§2.3.1)."""
+    if not authorization:
+        if "client_id" not in form or "client_secret" not in form:
+            raise NotAuthenticated("no client authentication")
+        return form["client_id"], form["client_secret"]
+    if len(authorization) > 1 or "client_secret" in form:
+        raise OAuthError("invalid_request", "The client must authenticate in one way only")
+    credentials = basic_credentials(authorization[0])
+    if credentials is None:
+        raise NotAuthenticated("the token endpoint takes Basic only")
+    try:
+        client_id, secret = (unquote_plus(part, errors="strict") for part in credentials)
+    except UnicodeDecodeError as error:
+        raise NotAuthenticated("Basic credentials are not form-encoded UTF-8") from error
+    if form.get("client_id", client_id) != client_id:
+        raise OAuthError("invalid_request", "client_id in the form is not the one that authenticates")
+    return client_id, secret

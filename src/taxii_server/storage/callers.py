@@ -1,0 +1,246 @@
+"""The caller statement: who asks, and what of the place the path names that member may see, in one round trip.
+
+It runs once per request, before anything else is read, so what an operator revoked a moment ago is refused now, on
+every worker. It always answers one row and always costs the same statement, whether names are known, unknown, hidden
+or malformed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from taxii_server.domain.access import Collection, Grant, Place, Right, TrustGroup, Validation
+from taxii_server.domain.tlp import Level
+
+if TYPE_CHECKING:
+    from taxii_server.domain.access import Principal
+    from taxii_server.storage.engine import Connection
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# What no slug, alias, client id or kid holds; Postgres and its wire can't carry some of it.
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 256
+
+# Reads, by unique key: uq_clients_client_id, pk_members, pk_signing_keys, uq_trust_groups_slug, pk_collections or
+# uq_collections_trust_group_id_alias, pk_grants, pk_collection_clocks; and ix_client_secrets_client for at most a
+# handful of digests. Whether the group is visible at all stops at the first visible grant: it walks the member's part
+# of pk_grants with pk_collections, or the group's part of uq_collections_trust_group_id_alias with pk_grants.
+# statement_timestamp(), because inside a write transaction now() is when the transaction began.
+CALLER = text("""
+    SELECT client.id AS client, client.client_id, client.rights AS client_rights,
+           client.collections AS client_collections,
+           client.revoked_at IS NOT NULL AS client_revoked,
+           coalesce(client.expires_at <= statement_timestamp(), false) AS client_expired,
+           member.id AS member, member.slug AS member_slug,
+           member.suspended_at IS NOT NULL AS member_suspended,
+           member.removed_at IS NOT NULL AS member_removed,
+           ARRAY(SELECT secret.digest
+                   FROM client_secrets AS secret
+                  WHERE secret.client = client.id
+                    AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp())) AS digests,
+           (SELECT key.public_jwk
+              FROM signing_keys AS key
+             WHERE key.kid = CAST(:kid AS text)
+               AND key.verifies_until > statement_timestamp()) AS public_jwk,
+           circle.id AS trust_group_id, circle.slug AS trust_group_slug,
+           circle.title AS trust_group_title, circle.description AS trust_group_description,
+           feed.id AS collection_id, feed.alias, feed.title, feed.description, feed.validation, feed.unmarked_level,
+           feed.rights AS grant_rights, feed.clearance, feed.changes
+      FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
+      LEFT JOIN clients AS client ON client.client_id = asked.client_id
+      LEFT JOIN members AS member ON member.id = client.member_id
+      LEFT JOIN LATERAL (
+           SELECT trust_group.id, trust_group.slug, trust_group.title, trust_group.description
+             FROM trust_groups AS trust_group
+            WHERE trust_group.slug = CAST(:trust_group AS text)
+              AND EXISTS (
+                  SELECT
+                    FROM grants
+                    JOIN collections ON collections.id = grants.collection_id
+                   WHERE grants.member_id = member.id
+                     AND collections.trust_group_id = trust_group.id
+                     AND (client.collections IS NULL OR collections.id = ANY (client.collections)))
+           ) AS circle ON true
+      LEFT JOIN LATERAL (
+           SELECT named.id, named.alias, named.title, named.description, named.validation, named.unmarked_level,
+                  grants.rights, grants.clearance, clock.changes
+             FROM (SELECT * FROM collections WHERE id = CAST(:collection_id AS uuid)
+                   UNION ALL
+                   SELECT * FROM collections WHERE trust_group_id = circle.id AND alias = CAST(:alias AS text)
+                  ) AS named
+             JOIN grants ON grants.member_id = member.id AND grants.collection_id = named.id
+             LEFT JOIN collection_clocks AS clock ON clock.collection_id = named.id
+            WHERE named.trust_group_id = circle.id
+              AND (client.collections IS NULL OR named.id = ANY (client.collections))
+           ) AS feed ON true
+""")
+
+# The collections of one trust group that this client may see. Walks the member's part of pk_grants with pk_collections,
+# or the group's part of uq_collections_trust_group_id_alias with pk_grants.
+LISTING = text("""
+    SELECT feed.id AS collection_id, feed.trust_group_id, feed.alias, feed.title, feed.description, feed.validation,
+           feed.unmarked_level, grants.rights AS grant_rights, grants.clearance
+      FROM grants
+      JOIN collections AS feed ON feed.id = grants.collection_id
+     WHERE grants.member_id = CAST(:member AS integer)
+       AND feed.trust_group_id = CAST(:trust_group_id AS uuid)
+       AND (CAST(:narrowed AS uuid[]) IS NULL OR feed.id = ANY (CAST(:narrowed AS uuid[])))
+     ORDER BY feed.id
+""")
+
+# The trust groups in which this client may see a collection. Walks the member's part of pk_grants with pk_collections.
+TRUST_GROUPS = text("""
+    SELECT trust_group.id AS trust_group_id, trust_group.slug AS trust_group_slug,
+           trust_group.title AS trust_group_title, trust_group.description AS trust_group_description
+      FROM trust_groups AS trust_group
+     WHERE trust_group.id IN (
+           SELECT feed.trust_group_id
+             FROM grants
+             JOIN collections AS feed ON feed.id = grants.collection_id
+            WHERE grants.member_id = CAST(:member AS integer)
+              AND (CAST(:narrowed AS uuid[]) IS NULL OR feed.id = ANY (CAST(:narrowed AS uuid[]))))
+     ORDER BY trust_group.slug COLLATE "C"
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClient:
+    """A client as issued, its member and the state of both; nothing here says that credentials hold."""
+
+    id: int
+    client_id: str
+    rights: frozenset[Right]
+    collections: frozenset[UUID] | None
+    revoked: bool
+    expired: bool
+    member: int
+    member_slug: str
+    member_suspended: bool
+    member_removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer of the caller statement.
+
+    `digests` are those of the client's live secrets; `public_jwk` is None when no key of that id verifies any more;
+    `changes` is the named collection's, for comparing a replica with.
+    """
+
+    client: KnownClient | None
+    digests: tuple[bytes, ...]
+    public_jwk: str | None
+    place: Place
+    changes: int | None
+
+
+async def look_up(
+    connection: Connection,
+    *,
+    client_id: str | None,
+    kid: str | None = None,
+    trust_group: str | None = None,
+    collection: str | None = None,
+) -> Found:
+    """Run the caller statement; `collection` is an id or an alias. A name that can't exist is looked up all the same."""
+    reference = _speakable(collection)
+    by_id = reference is not None and _UUID.fullmatch(reference) is not None
+    result = await connection.execute(
+        CALLER,
+        {
+            "client_id": _speakable(client_id),
+            "kid": _speakable(kid),
+            "trust_group": _speakable(trust_group),
+            "collection_id": reference if by_id else None,
+            "alias": None if by_id else reference,
+        },
+    )
+    row = result.one()
+    return Found(
+        client=_client(row),
+        digests=tuple(row.digests),
+        public_jwk=row.public_jwk,
+        place=_place(row),
+        changes=row.changes,
+    )
+
+
+async def listing(connection: Connection, principal: Principal, trust_group_id: UUID) -> list[tuple[Collection, Grant]]:
+    """Give the collections of a trust group that the client may see, each with its member's grant, by id."""
+    result = await connection.execute(
+        LISTING,
+        {"member": principal.member, "trust_group_id": trust_group_id, "narrowed": _narrowed(principal)},
+    )
+    return [(_collection(row, trust_group_id), _grant(row)) for row in result]
+
+
+async def trust_groups(connection: Connection, principal: Principal) -> list[TrustGroup]:
+    """Give the trust groups the client may see, by slug."""
+    result = await connection.execute(TRUST_GROUPS, {"member": principal.member, "narrowed": _narrowed(principal)})
+    return [_trust_group(row) for row in result]
+
+
+def _speakable(name: str | None) -> str | None:
+    """Turn what can't name anything into null, which names nothing either."""
+    if name is None or len(name) > _LONGEST_NAME or _UNSPEAKABLE.search(name):
+        return None
+    return name
+
+
+def _narrowed(principal: Principal) -> list[UUID] | None:
+    return None if principal.collections is None else list(principal.collections)
+
+
+def _client(row: Any) -> KnownClient | None:
+    if row.client is None:
+        return None
+    return KnownClient(
+        id=row.client,
+        client_id=row.client_id,
+        rights=frozenset(map(Right, row.client_rights)),
+        collections=None if row.client_collections is None else frozenset(row.client_collections),
+        revoked=row.client_revoked,
+        expired=row.client_expired,
+        member=row.member,
+        member_slug=row.member_slug,
+        member_suspended=row.member_suspended,
+        member_removed=row.member_removed,
+    )
+
+
+def _place(row: Any) -> Place:
+    if row.trust_group_id is None:
+        return Place()
+    if row.collection_id is None:
+        return Place(trust_group=_trust_group(row))
+    return Place(trust_group=_trust_group(row), collection=_collection(row, row.trust_group_id), grant=_grant(row))
+
+
+def _trust_group(row: Any) -> TrustGroup:
+    return TrustGroup(
+        id=row.trust_group_id,
+        slug=row.trust_group_slug,
+        title=row.trust_group_title,
+        description=row.trust_group_description,
+    )
+
+
+def _collection(row: Any, trust_group_id: UUID) -> Collection:
+    return Collection(
+        id=row.collection_id,
+        trust_group_id=trust_group_id,
+        alias=row.alias,
+        title=row.title,
+        description=row.description,
+        validation=Validation(row.validation),
+        unmarked_level=Level(row.unmarked_level),
+    )
+
+
+def _grant(row: Any) -> Grant:
+    return Grant(rights=frozenset(map(Right, row.grant_rights)), clearance=Level(row.clearance))

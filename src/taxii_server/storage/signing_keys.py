@@ -1,0 +1,100 @@
+"""The keys that sign access tokens, as rows: the private half only ever sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from taxii_server.storage.engine import Connection
+
+# Any number will do, so long as nothing else in this database locks the same one.
+_MAKING_A_KEY = 0x7461786969_6B6579
+
+_TAKE_TURNS = text("SELECT pg_advisory_xact_lock(CAST(:lock AS bigint))")
+
+_NEWEST_SIGNING = text("""
+    -- The key to sign with now. The table holds a handful of rows.
+    SELECT kid, public_jwk, sealed_private_key, verifies_until
+      FROM signing_keys
+     WHERE signs_until > statement_timestamp()
+     ORDER BY signs_until DESC, kid
+     LIMIT 1
+""")
+
+_VERIFYING = text("""
+    -- The public halves of all keys whose tokens are still accepted, newest first.
+    SELECT public_jwk
+      FROM signing_keys
+     WHERE verifies_until > statement_timestamp()
+     ORDER BY signs_until DESC, kid
+""")
+
+_ADD = text("""
+    INSERT INTO signing_keys (kid, public_jwk, sealed_private_key, created_at, signs_until, verifies_until)
+    VALUES (:kid, :public_jwk, :sealed_private_key, statement_timestamp(),
+            statement_timestamp() + CAST(:signs_for AS interval),
+            statement_timestamp() + CAST(:verifies_for AS interval))
+    RETURNING kid, public_jwk, sealed_private_key, verifies_until
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A signing key whose private half only the holder of TAXII_SECRET_KEY can open."""
+
+    kid: str
+    public_jwk: str
+    sealed_private_key: bytes
+    verifies_until: datetime
+
+
+async def take_turns(connection: Connection) -> None:
+    """Wait until no other transaction is making a key; ends with the transaction."""
+    await connection.execute(_TAKE_TURNS, {"lock": _MAKING_A_KEY})
+
+
+async def newest_signing(connection: Connection) -> SealedKey | None:
+    """Give the key that signs now, if there is one."""
+    row = (await connection.execute(_NEWEST_SIGNING)).one_or_none()
+    return None if row is None else _sealed(row)
+
+
+async def verifying(connection: Connection) -> list[str]:
+    """Give the public JWKs of all keys that still verify, newest first."""
+    return list((await connection.execute(_VERIFYING)).scalars())
+
+
+async def add(
+    connection: Connection,
+    *,
+    kid: str,
+    public_jwk: str,
+    sealed_private_key: bytes,
+    signs_for: timedelta,
+    verifies_for: timedelta,
+) -> SealedKey:
+    """Store a new key; its times count from the database's present."""
+    result = await connection.execute(
+        _ADD,
+        {
+            "kid": kid,
+            "public_jwk": public_jwk,
+            "sealed_private_key": sealed_private_key,
+            "signs_for": signs_for,
+            "verifies_for": verifies_for,
+        },
+    )
+    return _sealed(result.one())
+
+
+def _sealed(row: Any) -> SealedKey:
+    return SealedKey(
+        kid=row.kid,
+        public_jwk=row.public_jwk,
+        sealed_private_key=bytes(row.sealed_private_key),
+        verifies_until=row.verifies_until,
+    )

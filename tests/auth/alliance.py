@@ -1,0 +1,164 @@
+"""A small alliance in the database, made by plain rows, and a count of the statements a test causes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+
+from taxii_server.auth import secrets
+from taxii_server.storage.embedded import DatabaseUrls
+from taxii_server.storage.engine import Database
+
+BOTH = ("read", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A client as it was issued: what its holder knows, and its row."""
+
+    row: int
+    client_id: str
+    secret: str
+
+
+@dataclass(slots=True)
+class Alliance:
+    """Writes what an operator would, as the owner's role."""
+
+    connection: psycopg.Connection
+    groups: dict[str, UUID] = field(default_factory=dict)
+    members: dict[str, int] = field(default_factory=dict)
+    collections: dict[str, UUID] = field(default_factory=dict)
+
+    def group(self, slug: str) -> UUID:
+        self.groups[slug] = uuid4()
+        self.execute(
+            "INSERT INTO trust_groups (id, slug, title, description) VALUES (%s, %s, %s, 'for tests')",
+            self.groups[slug],
+            slug,
+            f"Title of {slug}",
+        )
+        return self.groups[slug]
+
+    def collection(self, group: str, alias: str) -> UUID:
+        made = self.collections[f"{group}/{alias}"] = uuid4()
+        self.execute(
+            "INSERT INTO collections (id, trust_group_id, alias, title, validation) VALUES (%s, %s, %s, %s, 'strict')",
+            made,
+            self.groups[group],
+            alias,
+            f"Title of {alias}",
+        )
+        self.execute(
+            "INSERT INTO collection_clocks (collection_id, last_added, changes) VALUES (%s, now(), 7)",
+            made,
+        )
+        return made
+
+    def member(self, slug: str, **grants: tuple[str, ...]) -> int:
+        """Add a member; a grant for `fraud/feed` is given as `fraud_feed=("read",)`."""
+        [(row,)] = self.execute(
+            "INSERT INTO members (slug, name, kind) VALUES (%s, %s, 'bank') RETURNING id", slug, slug.title()
+        )
+        self.members[slug] = row
+        for name, rights in grants.items():
+            self.grant(slug, name.replace("_", "/"), rights)
+        return int(row)
+
+    def grant(self, member: str, collection: str, rights: tuple[str, ...], clearance: int = 4) -> None:
+        self.execute(
+            "INSERT INTO grants (member_id, collection_id, rights, clearance) VALUES (%s, %s, %s, %s)",
+            self.members[member],
+            self.collections[collection],
+            list(rights),
+            clearance,
+        )
+
+    def client(
+        self,
+        member: str,
+        *,
+        rights: tuple[str, ...] = BOTH,
+        collections: list[UUID] | None = None,
+        client_id: str | None = None,
+    ) -> Issued:
+        client_id = client_id or f"{member}-{uuid4().hex[:12]}"
+        [(row,)] = self.execute(
+            "INSERT INTO clients (client_id, member_id, name, rights, collections) VALUES (%s, %s, 'tool', %s, %s) "
+            "RETURNING id",
+            client_id,
+            self.members[member],
+            list(rights),
+            collections,
+        )
+        return Issued(row, client_id, self.secret(row))
+
+    def secret(self, client: int, *, expires_in: timedelta | None = None) -> str:
+        made = secrets.generate()
+        self.execute(
+            "INSERT INTO client_secrets (client, digest, expires_at) VALUES (%s, %s, now() + %s::interval)",
+            client,
+            secrets.digest(made),
+            expires_in,
+        )
+        return made
+
+    def execute(self, statement: str, *values: object) -> list[Any]:
+        cursor = self.connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def forget(self) -> None:
+        """Take everything back."""
+        for table in (
+            "grants",
+            "client_secrets",
+            "clients",
+            "collection_clocks",
+            "collections",
+            "members",
+            "trust_groups",
+            "signing_keys",
+        ):
+            self.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+
+
+@contextmanager
+def alliance_in(urls: DatabaseUrls) -> Iterator[Alliance]:
+    """Two trust groups; North Bank may read and write in one, Harbour Bank read, the Police sees only the other."""
+    plain = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        alliance = Alliance(connection)
+        try:
+            alliance.group("fraud")
+            alliance.group("police")
+            alliance.collection("fraud", "indicators")
+            alliance.collection("fraud", "reports")
+            alliance.collection("police", "indicators")
+            alliance.member("north", fraud_indicators=BOTH, fraud_reports=("read",))
+            alliance.member("harbour", fraud_indicators=("read",))
+            alliance.member("constabulary", police_indicators=BOTH)
+            alliance.member("stranger")
+            yield alliance
+        finally:
+            alliance.forget()
+
+
+@contextmanager
+def statements(db: Database) -> Iterator[list[str]]:
+    """Collect the SQL sent while the block runs; transaction control is counted apart, so isn't here."""
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
