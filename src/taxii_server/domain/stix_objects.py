@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
@@ -32,13 +33,13 @@ _ID = re.compile(
 )
 
 SCO_TYPES = frozenset(
-    (
+    (  # noqa: SIM905 - a column of names would say no more
         "artifact autonomous-system directory domain-name email-addr email-message file ipv4-addr ipv6-addr mac-addr "
         "mutex network-traffic process software url user-account windows-registry-key x509-certificate"
     ).split(),
 )
 VERSIONED_TYPES = frozenset(
-    (
+    (  # noqa: SIM905
         "attack-pattern campaign course-of-action extension-definition grouping identity incident indicator "
         "infrastructure intrusion-set language-content location malware malware-analysis marking-definition note "
         "observed-data opinion relationship report sighting threat-actor tool vulnerability"
@@ -107,34 +108,15 @@ def parse(octets: bytes) -> Parsed:
     Raises:
         NotJson: if it isn't JSON, or holds what can't be written as UTF-8 (a lone surrogate).
     """
-    problems: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            problems.append(f"property {_shown(twice)} occurs twice in one JSON object")
-        return found
-
-    def integer(text: str) -> int:
-        # the length is looked at first: Python refuses to convert very long digit strings
-        if len(text) > len(str(-LARGEST_INTEGER)) or abs(int(text)) > LARGEST_INTEGER:
-            problems.append(f"integer {_shown(text)} is beyond ±(2^53 - 1)")
-            return 0
-        return int(text)
-
-    def real(text: str) -> float:
-        number = float(text)
-        if number in {float("inf"), float("-inf")}:
-            problems.append(f"number {_shown(text)} is beyond the range of a double")
-            return 0.0
-        return number
-
+    hooks = _Hooks()
     try:
         text = octets.decode()
         value = json.loads(
-            text, object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=_no_constant
+            text,
+            object_pairs_hook=hooks.pairs,
+            parse_int=hooks.integer,
+            parse_float=hooks.real,
+            parse_constant=hooks.constant,
         )
         digest = sha256(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()).digest()
     except RecursionError:
@@ -142,10 +124,10 @@ def parse(octets: bytes) -> Parsed:
     except (UnicodeError, ValueError) as error:
         raise NotJson(str(error)) from error
     if _too_deep(octets, value):
-        problems.append(f"nested more than {MOST_LEVELS} levels deep")
-    if b"\\u0000" in octets and _holds_nul(value):
-        problems.append("holds the character NUL (\\u0000)")
-    return Parsed(value, digest, tuple(problems))
+        hooks.problems.append(f"nested more than {MOST_LEVELS} levels deep")
+    elif b"\\u0000" in octets and _holds_nul(value):
+        hooks.problems.append("holds the character NUL (\\u0000)")
+    return Parsed(value, digest, tuple(hooks.problems))
 
 
 def columns(parsed: Parsed) -> Columns:
@@ -186,19 +168,52 @@ def shown_version(value: object) -> str | None:
 
 def _echo(value: object, name: str) -> str | None:
     text = value.get(name) if isinstance(value, dict) else None
-    return text[:_LONGEST_ECHO] if isinstance(text, str) and text else None
+    return _printable(text[:_LONGEST_ECHO]) if isinstance(text, str) and text else None
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "…"  # noqa: PLR2004 - enough to find the place
+    return _printable(text if len(text) <= 40 else text[:40] + "…")  # noqa: PLR2004 - enough to find the place
 
 
-def _no_constant(name: str) -> float:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+def _printable(text: str) -> str:
+    """Give text fit for a status and a log line: no NUL (Postgres can't hold one), no control or bidi characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
-def _too_deep(octets: bytes, value: object) -> bool:
+class _Hooks:
+    """What the JSON reader calls, and what it noticed."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            twice = next(name for name, count in Counter(name for name, _ in items).items() if count > 1)
+            self.problems.append(f"property {_shown(twice)} occurs twice in one JSON object")
+        return found
+
+    def integer(self, text: str) -> int:
+        # the length is looked at first: Python refuses to convert very long digit strings
+        if len(text) > len(str(-LARGEST_INTEGER)) or abs(int(text)) > LARGEST_INTEGER:
+            self.problems.append(f"integer {_shown(text)} is beyond ±(2^53 - 1)")
+            return 0
+        return int(text)
+
+    def real(self, text: str) -> float:
+        number = float(text)
+        if number in {float("inf"), float("-inf")}:
+            self.problems.append(f"number {_shown(text)} is beyond the range of a double")
+            return 0.0
+        return number
+
+    @staticmethod
+    def constant(name: str) -> float:
+        message = f"{name} is not JSON"
+        raise ValueError(message)
+
+
+def _too_deep(octets: bytes, value: Any) -> bool:
     if octets.count(b"{") + octets.count(b"[") <= MOST_LEVELS:
         return False
     level = [value]
