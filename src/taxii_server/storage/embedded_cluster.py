@@ -173,7 +173,7 @@ class Cluster:
         if done.returncode:
             shutil.rmtree(made, ignore_errors=True)
             raise EmbeddedError(
-                f"The database in {self.folder} could not be made: {_last_words(done.stderr)}. "
+                f"The database in {self.folder} could not be made: {_telling(done.stderr)}. "
                 "Mend that and start again: nothing half-made stays."
             )
         made.rename(self.data)
@@ -225,7 +225,7 @@ class Cluster:
                     _ensure_roles(connection)
                 except psycopg.Error as problem:
                     raise EmbeddedError(
-                        f"The database in {self.folder} could not be made ready: {_last_words(str(problem))}. "
+                        f"The database in {self.folder} could not be made ready: {_telling(str(problem))}. "
                         "Mend that and start again."
                     ) from problem
                 return True
@@ -235,13 +235,13 @@ class Cluster:
         return {path: path.lstat().st_size for path in (self.folder / "log").glob("*.log")}
 
     def _why(self, logged: dict[Path, int]) -> str:
-        """The last words of a start that failed, given how long the logs were before."""
+        """What PostgreSQL said of a start that failed, given how long its logs were before."""
         texts = []
         for path in (self.folder / "start.log", *(self.folder / "log").glob("*.log")):
             with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), errors="replace") as lines:
                 lines.seek(logged.get(path, 0))
                 texts.append(lines.read())
-        return _last_words("\n".join(texts))
+        return _telling("\n".join(texts))
 
     def _configure(self, socket: Path) -> None:
         accounts = sorted({_name_of(os.geteuid()), _name_of(0)})
@@ -381,12 +381,11 @@ def _name_of(uid: int) -> str:
         return str(uid)
 
 
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = (
-        [line for line in lines if re.search(r"\b(error|FATAL|PANIC):", line)] or lines[-1:] or ["it says nothing"]
-    )
-    return telling[-1].rstrip(".")
+def _telling(text: str) -> str:
+    """The first line that names a failure; what follows from it stands below."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "the database system is" not in line]
+    telling = [line for line in lines if re.search(r"\b(error|FATAL|PANIC):", line)] or [" ".join(lines[-3:])]
+    return telling[0].rstrip(".") or "it says nothing"
 
 
 def _quoted(text: str) -> str:
