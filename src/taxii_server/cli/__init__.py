@@ -1,0 +1,71 @@
+"""The operators' terminal. Each command parses, calls one operation and renders what it gives.
+
+Exit codes: 0 all is well; 1 refused, and the message says what to do; 2 the command line makes no sense; 3 the database
+can't be used; 4 `db check` found something.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import taxii_server
+from taxii_server.cli import alliance, clients, db, demo, maintain, members, objects, openapi, output, serve, tokens
+from taxii_server.domain.errors import TaxiiServerError
+
+
+class _Refusing(TyperGroup):
+    """Turns every refusal of ours into words on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TaxiiServerError as error:
+            output.refusal(error)
+            raise typer.Exit(output.exit_code(error)) from error
+
+
+app = typer.Typer(
+    name="taxii-server",
+    cls=_Refusing,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A TAXII 2.1 server for alliances that share cyber threat intelligence.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"taxii-server {taxii_server.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    output.quiet_logs()
+
+
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("apply")(alliance.apply)
+app.add_typer(clients.app, name="client")
+app.add_typer(members.app, name="member")
+app.command("token")(tokens.token)
+app.command("import")(objects.import_files)
+app.command("export")(objects.export)
+app.add_typer(db.app, name="db")
+app.command("maintain")(maintain.maintain)
+app.command("openapi")(openapi.openapi)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

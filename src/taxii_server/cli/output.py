@@ -1,0 +1,137 @@
+"""What the terminal shows: tables and lines for people, JSON for programs, progress and refusals on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from taxii_server.domain.errors import AllianceInvalid, DatabaseGone, NotAuthenticated, TaxiiServerError, Unavailable
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations import durations
+from taxii_server.web import logs
+
+REFUSED: Final = 1
+UNAVAILABLE: Final = 3
+FOUND_SOMETHING: Final = 4
+
+_WIDE: Final = 400
+
+EXIT_CODES: Final[Mapping[type[TaxiiServerError], int]] = {TaxiiServerError: REFUSED, Unavailable: UNAVAILABLE}
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def exit_code(error: TaxiiServerError) -> int:
+    """Give the exit code of a refusal by its class or the nearest base that has one."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def refusal(error: TaxiiServerError) -> None:
+    """Tell on stderr what was refused and why."""
+    message = error.message or error.title
+    if isinstance(error, NotAuthenticated):
+        message = f"{message} ({error.reason})"
+    if isinstance(error, AllianceInvalid):
+        print(error.message, file=sys.stderr)
+        print(f"{error.title}; nothing was changed.", file=sys.stderr)
+        return
+    if isinstance(error, DatabaseGone):
+        message = f"{message}\nIs the database of TAXII_DATABASE_URL running, and does it let you in?"
+    print(f"{error.title}: {message}", file=sys.stderr)
+
+
+def quiet_logs() -> None:
+    """Log warnings only, to stderr: a command says what it did in its own words."""
+    logs.configure(None, "warning")
+
+
+def as_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], nothing: str) -> None:
+    """Print rows under their columns; `nothing` is said where there are none."""
+    if not rows:
+        print(nothing)
+        return
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
+    for row in rows:
+        shown.add_row(*(Text(_cell(value)) for value in row))
+    console.print(shown)
+
+
+def note(message: str) -> None:
+    """Say something on stderr, out of the way of what is piped on."""
+    print(message, file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show on stderr how far long work is: call with how much is done, and of how much."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def done(count: int, total: int | None) -> None:
+            bar.update(task, completed=count, total=total)
+
+        yield done
+
+
+def duration(text: str) -> timedelta:
+    """Read an option like 90d."""
+    try:
+        return durations.parse(text)
+    except durations.DurationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z"
+        case tuple() | list() | frozenset():
+            return ", ".join(_cell(each) for each in sorted(value))
+        case _:
+            return str(value)
+
+
+def _plain(value: object) -> Any:
+    match value:
+        case datetime():
+            return to_taxii(value)
+        case UUID():
+            return str(value)
+        case frozenset() | set():
+            return sorted(value)
+        case timedelta():
+            return value.total_seconds()
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        case _:
+            raise TypeError(type(value).__name__)

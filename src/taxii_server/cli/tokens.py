@@ -1,0 +1,60 @@
+"""`token`: an access token for curl."""
+
+from __future__ import annotations
+
+import os
+import sys
+from getpass import getpass
+from typing import Annotated
+
+import typer
+
+from taxii_server.auth.identify import Identifier
+from taxii_server.cli import context, output
+from taxii_server.domain.errors import OperatorError
+from taxii_server.operations.tokens import IssuedToken, TokenIssuing, issue_token
+from taxii_server.storage.engine import Database
+
+
+def token(
+    client_id: Annotated[str, typer.Argument(metavar="CLIENT_ID", help="The client's id.", show_default=False)],
+    scope: Annotated[
+        str | None, typer.Option(help="Narrow the token, to taxii:read for one.", show_default=False)
+    ] = None,
+    json: output.AsJson = False,
+) -> None:
+    """Print an access token. The client's secret comes from TAXII_CLIENT_SECRET, or from stdin."""
+    secret = _secret()
+    with context.place() as here:
+        here.need_schema()
+
+        async def issue(db: Database) -> IssuedToken:
+            issuing = TokenIssuing(
+                identifier=Identifier(db, here.settings.public_url),
+                keys=here.signing_keys(db),
+                issuer=here.settings.public_url,
+                lifetime=here.settings.token_lifetime,
+            )
+            return await issue_token(issuing, client_id=client_id, secret=secret, scope=scope)
+
+        issued = here.run(issue)
+    if json:
+        output.as_json(
+            {
+                "access_token": issued.access_token,
+                "token_type": "Bearer",
+                "expires_in": int(issued.expires_in.total_seconds()),
+                "scope": issued.scope,
+            }
+        )
+    else:
+        print(issued.access_token)
+
+
+def _secret() -> str:
+    secret = os.environ.get("TAXII_CLIENT_SECRET")
+    if secret is None:
+        secret = getpass("Client secret: ") if sys.stdin.isatty() else sys.stdin.readline()
+    if not secret.strip():
+        raise OperatorError("No secret was given: set TAXII_CLIENT_SECRET, or write the secret to stdin.")
+    return secret.strip()
