@@ -5,6 +5,7 @@ key where the attack allows for that, so that nothing but the attacked check can
 """
 
 import json
+import string
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.signing_keys import SigningKeys
@@ -262,6 +265,16 @@ class TestKey:
 
         await refused(token, look_ups=1)
 
+    async def test_a_shared_secret_stored_as_if_it_were_our_key(
+        self, target: Target, alliance: Alliance, refused: Refused
+    ) -> None:
+        """Even the database can't turn the server to another kind of key."""
+        oct_key = json.dumps({"kty": "oct", "k": forge.b64(b"known"), "kid": target.kid, "alg": "HS256"})
+        alliance.execute("UPDATE signing_keys SET public_jwk = %s", oct_key)
+
+        await refused(es(target), look_ups=1)
+        await refused(hs256(b"known", header(target.kid, alg="HS256"), claims(target.client_id)))
+
 
 class TestHeader:
     async def test_jku(self, target: Target, refused: Refused) -> None:
@@ -355,6 +368,19 @@ class TestShape:
 
     async def test_a_refresh_or_opaque_token(self, refused: Refused) -> None:
         await refused("f7a1c2d3e4b5")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_a_good_token_with_any_one_letter_changed(
+    identifier: Identifier, target: Target, data: st.DataObject
+) -> None:
+    token = es(target)
+    position = data.draw(st.integers(0, len(token) - 1))
+    letter = data.draw(st.sampled_from(string.ascii_letters + string.digits + "-_.=+/ ").filter(token[position].__ne__))
+
+    with pytest.raises(NotAuthenticated):
+        await identifier.caller(f"Bearer {token[:position]}{letter}{token[position + 1 :]}", PathNames())
 
 
 class TestStanding:

@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 
 from taxii_server.auth import secrets
 from taxii_server.domain.access import Place, Principal, Right, Validation
@@ -292,6 +294,30 @@ async def test_inside_a_transaction_the_present_is_seen(db: Database, alliance: 
     assert before.client is not None
     assert after.client is not None
     assert (before.client.expired, after.client.expired) == (False, True)
+
+
+@pytest.mark.parametrize("statement", ["CALLER", "LISTING", "TRUST_GROUPS"])
+async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement: str) -> None:
+    """Whatever the alliance grows to: the plan made once for all parameters has no need to read a table through."""
+    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    compiled = getattr(callers, statement).compile(dialect=dialect)
+    alliance.execute("SET enable_seqscan = off")
+    alliance.execute("SET plan_cache_mode = force_generic_plan")
+    alliance.execute(f"PREPARE hot AS {compiled}")
+
+    nulls = ", ".join("NULL" for _ in compiled.positiontup)
+    plan = "\n".join(line for (line,) in alliance.execute(f"EXPLAIN EXECUTE hot({nulls})"))
+
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
+
+
+async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
+    names = dict.fromkeys(("client_id", "kid", "trust_group", "collection_id", "alias"))
+    async with db.statement() as connection:
+        result = await connection.execute(text(callers._CALLER), names)
+
+    assert list(result.keys()) == [column.name for column in callers.CALLER.selected_columns]
 
 
 class TestListing:

@@ -17,6 +17,7 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """Answers of a token endpoint are for nobody but who asked (§5.1)."""
 
 _SERVER_FAULT = 500
+_UNTOLD = "The server failed on this request; its operator finds the cause under this error_id."
 # §5.2: %x20-21 / %x23-5B / %x5D-7E
 _NOT_IN_A_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -25,14 +26,12 @@ def render(error: Exception, status: int, request_id: str) -> Response:
     """Write a refusal as RFC 6749 asks, with the request's id as `error_id` beside it."""
     headers = dict(NO_STORE)
     if isinstance(error, NotAuthenticated):
-        # the one way of the two that HTTP knows; RFC 6749 asks for the scheme that was tried
+        # the token endpoint takes no bearer token, so this is the one challenge of ours that leads anywhere here
         headers["WWW-Authenticate"] = BASIC_CHALLENGE
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after)
-    message = str(error) if isinstance(error, TaxiiServerError) and status != _SERVER_FAULT else _unknown(status)
+    told = isinstance(error, TaxiiServerError) and status != _SERVER_FAULT
     body = {
         "error": _code(error, status),
-        "error_description": _NOT_IN_A_DESCRIPTION.sub("'", message),
+        "error_description": _NOT_IN_A_DESCRIPTION.sub("'", str(error) if told else _UNTOLD),
         "error_id": request_id,
     }
     return JSONResponse(body, status_code=status, headers=headers)
@@ -43,13 +42,7 @@ def _code(error: Exception, status: int) -> str:
         return error.code
     if isinstance(error, NotAuthenticated):
         return "invalid_client"
-    # The last two are of §4.1.2.1; the token endpoint has no words of its own for them.
+    # Two words of §4.1.2.1: the token endpoint has none of its own for what is not the client's fault.
     if isinstance(error, Unavailable):
         return "temporarily_unavailable"
     return "server_error" if status >= _SERVER_FAULT else "invalid_request"
-
-
-def _unknown(status: int) -> str:
-    if status >= _SERVER_FAULT:
-        return "Something went wrong here; the operator can find out what by the error_id."
-    return "The request is not one that this address answers."
