@@ -87,6 +87,11 @@ async def test_with_another_secret_key_the_operator_is_told_what_to_do(
         await SigningKeys(db, "o" * 32, **LIFETIMES).current()
 
 
+async def test_without_a_secret_key_nothing_is_sealed(db: Database) -> None:
+    with pytest.raises(OperatorError, match="openssl rand"):
+        SigningKeys(db, "", **LIFETIMES)
+
+
 async def test_a_sealed_key_moved_to_another_row_does_not_open(
     alliance: Alliance, keys: SigningKeys, db: Database
 ) -> None:

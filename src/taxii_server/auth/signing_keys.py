@@ -44,8 +44,8 @@ _GRACE = timedelta(minutes=5)
 
 _CANT_OPEN = (
     "The signing keys in the database were sealed with another TAXII_SECRET_KEY. Set the one they were made with; it "
-    "must be the same on every node. If it is lost, empty the table signing_keys: new keys are made, and every client "
-    "has to fetch a new token."
+    "must be the same on every node. If it is lost, run DELETE FROM signing_keys in the database: new keys are made, and "
+    "every client has to fetch a new token."
 )
 
 
@@ -115,6 +115,8 @@ class _Seal:
     """AES-256-GCM under a key derived from TAXII_SECRET_KEY; the kid is authenticated along, so rows can't be swapped."""
 
     def __init__(self, secret_key: str) -> None:
+        if not secret_key:
+            raise OperatorError("TAXII_SECRET_KEY is not set; make one with: openssl rand -hex 32")
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
         self._cipher = AESGCM(derived)
 
