@@ -130,6 +130,7 @@ class _Seal:
             plain = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
             private_key = load_der_private_key(plain, password=None)
         except (InvalidTag, ValueError) as error:
+            log.error("signing_key_sealed", kid=kid, remedy=_CANT_OPEN)  # noqa: TRY400 - the trace tells nothing more
             raise OperatorError(_CANT_OPEN) from error
         if not isinstance(private_key, EllipticCurvePrivateKey):
             raise OperatorError(_CANT_OPEN)
