@@ -31,13 +31,16 @@ def _rights(text: str) -> frozenset[Right]:
 @app.command()
 def issue(
     member: Annotated[str, typer.Argument(metavar="MEMBER", help="Whose client it is.", show_default=False)],
-    name: Annotated[str, typer.Option("--name", help="What to call it, like siem.", show_default=False)],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What to call it, like siem.", show_default=False)
+    ],
     rights: Annotated[
         frozenset[Right] | None,
         typer.Option(parser=_rights, metavar="RIGHTS", help="Only these of its member's rights: read, write."),
     ] = None,
     collection: Annotated[
-        list[str] | None, typer.Option("--collection", help="Only this collection of its member's; repeatable.")
+        list[str] | None,
+        typer.Option("--collection", metavar="COLLECTION", help="Only this collection of its member's; repeatable."),
     ] = None,
     expires_in: Annotated[
         timedelta | None, typer.Option(parser=output.duration, metavar="TIME", help="Refuse it after 90d, say.")

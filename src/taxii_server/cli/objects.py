@@ -52,7 +52,7 @@ def import_files(
                             progress=progress,
                         )
                     except BadBody as error:
-                        raise OperatorError(f"{file}: {error.title.lower()}: {error.message}") from error
+                        raise OperatorError(f"{file} is no bundle or envelope: {error.message}") from error
             return done
 
         report = here.run(add)

@@ -274,8 +274,12 @@ class _Reader:
         return found
 
     def _retention(self, entry: _Entry | None) -> timedelta | None:
-        text = self._text(entry, "retention")
-        if entry is None or text is None:
+        if entry is None:
+            return None
+        if isinstance(entry.value, yaml.ScalarNode) and not _is_empty(entry.value):
+            text = str(entry.value.value)  # a bare number is told about its unit, not about quotes
+        else:
+            self._problem(entry.line, "retention must be a length of time, like 90d")
             return None
         try:
             retention = durations.parse(text)

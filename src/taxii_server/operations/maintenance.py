@@ -11,11 +11,13 @@ from typing import Final
 import structlog
 
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.domain.errors import NotFound
+from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations import durations
 from taxii_server.storage import clocks, migrations, removals, stored_versions
 from taxii_server.storage import maintenance as storage
+from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.maintenance import ClockReading, Retention
 
@@ -120,7 +122,14 @@ async def _expire(db: Database, retention: Retention) -> int:
 
 
 async def advance_clocks(db: Database, *, by: timedelta) -> int:
-    """Move every collection's clock past anything that may have been given out before; how many clocks there are."""
+    """Move every collection's clock past anything that may have been given out before; how many clocks there are.
+
+    Raises:
+        OperatorError: if that is so far ahead that writes would be refused.
+    """
+    if by > FURTHEST_AHEAD:
+        furthest = durations.write(FURTHEST_AHEAD)
+        raise OperatorError(f"A clock more than {furthest} ahead of the database's time refuses writes: name less.")
     async with db.write() as connection:
         moved = await storage.advance_clocks(connection, by=by)
     log.info("clocks_advanced", collections=moved, by=str(by))
