@@ -107,11 +107,11 @@ class Readable:
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """A collection that the caller may add to, and as whom."""
+    """A collection that the caller may add to, and as whom; `client` is None for the operator."""
 
     collection_id: UUID
     member: int
-    client: int
+    client: int | None
     clearance: Level
     validation: Validation
     unmarked_level: Level

@@ -64,14 +64,6 @@ def standings(versions: Iterable[Version]) -> dict[datetime, Standing]:
     return found
 
 
-def late_after(new: Version, live: Iterable[Version]) -> datetime | None:
-    """Give the earliest `date_added` among the later versions that are there when `new` arrives; None if it is the last.
-
-    A poller that already has one of them asks with `added_after` at or past that date; to it `new` is news all the same.
-    """
-    return min((other.date_added for other in live if other.order > new.order), default=None)
-
-
 def selected(versions: Iterable[Version], clearance: int, want: Filter) -> list[Version]:
     """Give the versions that `want` selects for a caller with `clearance`, oldest addition first (§3.3, §3.4)."""
     visible = [version for version in versions if version.level <= clearance and _passes(version, want)]

@@ -1,0 +1,1 @@
+"""Pages for people and machines around TAXII: health, and the API documents."""

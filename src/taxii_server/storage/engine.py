@@ -7,7 +7,10 @@ database surfaces as `DatabaseGone`; pools notice dead connections and open new 
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 log = structlog.get_logger(__name__)
+
+Connection = AsyncConnection
+"""A connection lent by a `Database`: what the rest of the house calls it, so that only storage knows sqlalchemy."""
 
 DATABASE_FAILURES = Counter(
     "taxii_database_failures",
@@ -47,6 +53,8 @@ class Database:
         """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet."""
         self.engine = create_async_engine(
             url,
+            # an error's text would otherwise quote what was being stored
+            hide_parameters=True,
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT,
@@ -58,27 +66,59 @@ class Database:
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection on which every statement is its own transaction."""
-        with _trouble():
+        with _trouble(), _timed():
             async with self._autocommit.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a READ ONLY transaction."""
-        with _trouble():
+        with _trouble(), _timed():
             async with self._read_only.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error."""
-        with _trouble():
+        with _trouble(), _timed():
             async with self.engine.begin() as connection:
                 yield connection
 
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+@dataclass(slots=True)
+class DatabaseTime:
+    """How long a request held connections, in seconds, waiting for one included."""
+
+    seconds: float = 0.0
+
+
+_spent: ContextVar[DatabaseTime | None] = ContextVar("database_time", default=None)
+
+
+@contextmanager
+def database_time() -> Iterator[DatabaseTime]:
+    """Add up the time that everything inside spends with the database."""
+    spent = DatabaseTime()
+    token = _spent.set(spent)
+    try:
+        yield spent
+    finally:
+        _spent.reset(token)
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent = _spent.get()
+        if spent is not None:
+            spent.seconds += time.perf_counter() - begun
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""TAXII 2.1 on the wire. Each route: parse, call one operation, render."""

@@ -1,0 +1,1 @@
+"""What the web faces share: errors, media types, bodies, the request's log line and metrics."""

@@ -1,0 +1,142 @@
+"""The web application, put together from its faces. Nothing happens at import."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+
+from taxii_server import __version__
+from taxii_server.auth.identify import Identifier
+from taxii_server.auth.signing_keys import SigningKeys
+from taxii_server.domain.errors import OperatorError, TaxiiServerError
+from taxii_server.oauth.errors import render as oauth_error
+from taxii_server.oauth.routes import router as oauth_router
+from taxii_server.operations.tokens import TokenIssuing
+from taxii_server.operations.validation import Validators
+from taxii_server.settings import load
+from taxii_server.site.errors import render as site_error
+from taxii_server.site.health import router as health_router
+from taxii_server.storage.engine import Database
+from taxii_server.taxii.calls import Service
+from taxii_server.taxii.responses import error as taxii_error
+from taxii_server.taxii.routes import router as taxii_router
+from taxii_server.web import logs
+from taxii_server.web.errors import answer
+from taxii_server.web.request_log import RequestLog, refused, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from taxii_server.settings import Settings
+    from taxii_server.web.errors import Render
+
+# Whose way of writing errors goes for which paths; the last takes what is left.
+_RENDERERS: list[tuple[str, Render]] = [
+    ("/taxii2", taxii_error),
+    ("/oauth2", oauth_error),
+    ("/.well-known", oauth_error),
+    ("", site_error),
+]
+
+
+def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
+    """Build the application for one process; `workers` is how many such processes share this machine.
+
+    Raises:
+        OperatorError: if the settings lack a database or the secret key.
+    """
+    if settings.database_url is None or settings.secret_key is None:
+        message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
+        raise OperatorError(message)
+    database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
+    identifier = Identifier(database, settings.public_url)
+    validators = Validators(
+        settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
+        max_object_length=settings.max_object_length,
+    )
+    keys = SigningKeys(
+        database,
+        settings.secret_key.get_secret_value(),
+        key_lifetime=settings.signing_key_lifetime,
+        token_lifetime=settings.token_lifetime,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await validators.warm()
+        try:
+            yield
+        finally:
+            validators.close()
+            await database.close()
+
+    app = FastAPI(
+        title=settings.title,
+        version=__version__,
+        description=settings.description or "",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.include_router(
+        taxii_router(
+            Service(
+                database=database,
+                identifier=identifier,
+                validators=validators,
+                public_url=settings.public_url,
+                title=settings.title,
+                description=settings.description,
+                contact=settings.contact,
+                page_size=settings.page_size,
+                page_size_max=settings.page_size_max,
+                page_bytes=settings.page_bytes,
+                max_content_length=settings.max_content_length,
+                body_timeout=settings.body_timeout,
+            ),
+        ),
+    )
+    app.include_router(oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime)))
+    app.include_router(health_router(database))
+    refuse = _refuse(app)
+    for kind in (TaxiiServerError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refuse)
+    app.add_middleware(RequestLog, renderers=_RENDERERS)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """Build the application as a worker of `taxii-server serve` does."""
+    settings = load()
+    logs.configure(settings.log_format, settings.log_level)
+    return create_app(settings, workers=int(os.environ.get("TAXII_WORKERS", "1")))
+
+
+def _refuse(app: FastAPI) -> Callable[[Request, Exception], Awaitable[Response]]:
+    paths = [(compile_path(one.path)[0], one.methods or set()) for one in iter_route_contexts(app.routes) if one.path]
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(error, TaxiiServerError):
+            refused(request.scope, error)
+        path = request.scope["path"]
+        response = answer(_RENDERERS, path, error, request_id(request.scope))
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # the framework names the methods of the first route it found; a path may have several
+            allowed = {method for regex, methods in paths if regex.fullmatch(path) for method in methods}
+            response.headers["allow"] = ", ".join(sorted(allowed))
+        return response
+
+    return refuse

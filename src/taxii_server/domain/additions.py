@@ -1,0 +1,129 @@
+"""What becomes of each object of an envelope: stored, known already, or refused (§5.5, D-07 in docs/conformance.md).
+
+Decided here from what is stored, under the collection's lock; carried out by `storage.object_writes`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxii_server.domain.stix_versions import Version
+from taxii_server.domain.timestamps import MICROSECOND, to_taxii
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from taxii_server.domain.stix_objects import Columns
+    from taxii_server.domain.tlp import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A version that is stored already, as far as this decision needs it."""
+
+    place: Version
+    version: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Store the object under this date.
+
+    `late_after` is the earliest `date_added` among the later versions that are there already, None if it is the last. A
+    poller that asks with `added_after` at or past it has such a later version; to it this one is news all the same.
+    """
+
+    place: Version
+    version: str
+    late_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An exact duplicate: a success that stores nothing (§5.5)."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The same version with other content: a failure; what is stored stays."""
+
+    version: str
+
+
+Outcome = Store | Repeat | Conflict
+
+
+def decide(
+    known: Iterable[Known],
+    incoming: Sequence[tuple[Columns, Level]],
+    base: datetime,
+) -> list[Outcome]:
+    """Give the outcome of each incoming object, in order; new ones are dated `base` plus one microsecond each.
+
+    `known` are all stored versions of the objects that come in. An object may occur several times in one envelope.
+    """
+    of_object: dict[str, _History] = defaultdict(_History)
+    for one in known:
+        of_object[one.place.stix_id].learn(one)
+    outcomes: list[Outcome] = []
+    date_added = base
+    for columns, level in incoming:
+        history = of_object[columns.stix_id]
+        outcome = history.already_there(columns)
+        if outcome is None:
+            date_added = history.free_date(columns, date_added + MICROSECOND)
+            place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
+            outcome = Store(place, columns.version or to_taxii(date_added), history.late_after(place))
+            history.learn(Known(place, outcome.version, columns.digest))
+        outcomes.append(outcome)
+    return outcomes
+
+
+class _History:
+    """One object's versions in their order, so that ten thousand in one envelope cost no more each than ten."""
+
+    def __init__(self) -> None:
+        self._by_order: dict[tuple[int, datetime], Known] = {}
+        self._by_digest: dict[bytes, Known] = {}
+        self._orders: list[tuple[int, datetime]] = []
+        # beside each order, the earliest date_added from there to the end
+        self._earliest: list[datetime] = []
+
+    def learn(self, one: Known) -> None:
+        order, date_added = one.place.order, one.place.date_added
+        self._by_order[order] = one
+        self._by_digest.setdefault(one.digest, one)
+        at = bisect(self._orders, order)
+        self._orders.insert(at, order)
+        self._earliest.insert(at, min(date_added, self._earliest[at]) if at < len(self._earliest) else date_added)
+        for before in range(at - 1, -1, -1):
+            if self._earliest[before] <= date_added:
+                break
+            self._earliest[before] = date_added
+
+    def already_there(self, columns: Columns) -> Repeat | Conflict | None:
+        if columns.version_at is None or columns.version is None:
+            same = self._by_digest.get(columns.digest)
+            return None if same is None else Repeat(same.version)
+        same = self._by_order.get((columns.form, columns.version_at))
+        if same is None:
+            return None
+        return Repeat(same.version) if same.digest == columns.digest else Conflict(columns.version)
+
+    def free_date(self, columns: Columns, date_added: datetime) -> datetime:
+        if columns.version_at is None:
+            # its date is its version: step over an instant that a timestamped version of the same id already has
+            while (columns.form, date_added) in self._by_order:
+                date_added += MICROSECOND
+        return date_added
+
+    def late_after(self, new: Version) -> datetime | None:
+        at = bisect(self._orders, new.order)
+        return self._earliest[at] if at < len(self._earliest) else None

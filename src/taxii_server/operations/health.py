@@ -1,0 +1,37 @@
+"""Can the server do its work now?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxii_server.storage import migrations, standby
+
+if TYPE_CHECKING:
+    from taxii_server.storage.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What serving needs, and whether a standby confirms each write before it is acknowledged."""
+
+    database: bool
+    migrations: bool
+    synchronous_standby: bool
+
+    @property
+    def ready(self) -> bool:
+        """Requests can be served."""
+        return self.database and self.migrations
+
+
+async def readiness(database: Database) -> Readiness:
+    """Look at the database and its schema.
+
+    Raises:
+        DatabaseGone: if it can't be reached.
+    """
+    async with database.statement() as connection:
+        heads = await migrations.current(connection)
+        synchronous = await standby.is_synchronous(connection)
+    return Readiness(database=True, migrations=migrations.newest() in heads, synchronous_standby=synchronous)

@@ -1,0 +1,250 @@
+"""What can be done with a collection's objects: read a page, add, remove (§5.3 to §5.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from taxii_server.domain import permissions, stix_versions
+from taxii_server.domain.additions import Conflict
+from taxii_server.domain.cursor import Cursor, Endpoint
+from taxii_server.domain.errors import NotAllowed, NotFound
+from taxii_server.domain.filters import Exactly, Filter, Keyword
+from taxii_server.domain.statuses import Detail, Status
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations.validation import Accepted, Rejected
+from taxii_server.storage import clocks, object_pages, object_writes, removals, statuses, stored_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taxii_server.domain.access import Caller, Erasable, Readable, Writable
+    from taxii_server.operations.validation import Validators, Verdict
+    from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.object_pages import Bounds, Served
+
+Again = Callable[["Connection"], Awaitable["Caller"]]
+"""Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One page as it was asked for: from which endpoint, what of it, and from where on."""
+
+    endpoint: Endpoint
+    want: Filter
+    position: datetime | None
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One page as it is answered: `next` is None on the last one."""
+
+    versions: tuple[Served, ...]
+    next: str | None
+
+
+_WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
+_OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
+
+
+async def read_objects(database: Database, where: Readable, asked: Asked) -> Answer:
+    """Read one page.
+
+    Raises:
+        NotFound: if one object was asked for and the caller sees no version of it.
+    """
+    if asked.want.forms == () and asked.endpoint not in _OF_ONE_OBJECT:
+        # only forms were named that don't exist: nothing can match
+        return Answer((), None)
+    async with database.read() as connection:
+        page = await object_pages.page(
+            connection,
+            where,
+            asked.want,
+            asked.position,
+            asked.bounds,
+            bodies=asked.endpoint in _WITH_BODIES,
+        )
+    if asked.endpoint in _OF_ONE_OBJECT and not page.known:
+        raise NotFound
+    if not page.more:
+        return Answer(page.versions, None)
+    following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)
+    return Answer(page.versions, following.encode())
+
+
+async def add_objects(
+    database: Database,
+    validators: Validators,
+    caller: Caller,
+    again: Again,
+    slices: Sequence[bytes],
+) -> Status:
+    """Add the objects of one envelope in the caller's name; each gets its own verdict (§5.5).
+
+    Raises:
+        NotFound, NotAllowed: if the right to add was withdrawn meanwhile.
+        BadBody: if one of the slices is no JSON.
+        Unavailable: if nothing can be stored now; nothing was.
+    """
+
+    async def target(connection: Connection) -> Writable:
+        return permissions.writable(await again(connection))
+
+    collection, _ = permissions.visible(caller)
+    return await store(
+        database,
+        validators,
+        permissions.writable(caller),
+        collection.trust_group_id,
+        slices,
+        recheck=target,
+    )
+
+
+async def store(  # noqa: PLR0913 - what is stored where by whose judgement
+    database: Database,
+    validators: Validators,
+    target: Writable,
+    trust_group_id: UUID,
+    slices: Sequence[bytes],
+    *,
+    recheck: Callable[[Connection], Awaitable[Writable]] | None = None,
+) -> Status:
+    """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
+
+    `recheck` is asked under the collection's lock whether the right still stands; the operator needs none.
+    """
+    requested_at = datetime.now(UTC)
+    verdicts = await validators.judge(slices, target.validation)
+    accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
+    status_id = uuid4()
+    async with database.write() as connection:
+        clock = await clocks.lock_clock(connection, target.collection_id)
+        if recheck is not None:
+            target = await recheck(connection)
+        outcomes = await object_writes.add(
+            connection,
+            target,
+            clock,
+            status_id,
+            [(verdict.columns, verdict.body) for verdict in accepted],
+        )
+        status = _status(status_id, requested_at, verdicts, outcomes)
+        await statuses.write(
+            connection,
+            status,
+            trust_group_id=trust_group_id,
+            collection_id=target.collection_id,
+            member=target.member,
+            client=target.client,
+        )
+    return status
+
+
+async def read_status(database: Database, caller: Caller, status_id: UUID | None) -> Status:
+    """Read what became of an add request of the caller's member (§4.3); None stands for an id that can't be one.
+
+    Raises:
+        NotFound: if there is none, or it is another member's.
+    """
+    group = permissions.trust_group(caller)
+    async with database.read() as connection:
+        found = await statuses.find(
+            connection,
+            # the nil UUID is no status: an impossible id costs the same statement
+            status_id or UUID(int=0),
+            trust_group_id=group.id,
+            member=caller.principal.member,
+        )
+    if found is None:
+        raise NotFound
+    return found
+
+
+async def delete_object(database: Database, caller: Caller, again: Again, stix_id: str, want: Filter | None) -> None:
+    """Remove one object, or the versions of it that `want` selects (§5.7).
+
+    None selects every version of every form. A version of another member among those selected stops it all.
+
+    Raises:
+        NotFound: if nothing that the caller can see matches.
+        NotAllowed: if one of the versions was brought by another member.
+    """
+    target = permissions.erasable(caller)
+    async with database.write() as connection:
+        await clocks.lock_clock(connection, target.collection_id)
+        target = permissions.erasable(await again(connection))
+        stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
+        chosen = _dates(stored, target, want)
+        going = [version for version in stored if version.date_added in chosen]
+        if not going:
+            raise NotFound
+        if any(version.member != target.member for version in going):
+            message = "Another member brought what you asked to remove; nothing was removed."
+            raise NotAllowed(message)
+        await removals.remove(
+            connection,
+            target.collection_id,
+            going,
+            reason="delete",
+            member=target.member,
+            client=target.client,
+        )
+
+
+def _dates(
+    stored: Sequence[stored_versions.StoredVersion],
+    target: Erasable,
+    want: Filter | None,
+) -> set[datetime]:
+    """Choose what goes; after it, nothing that the same request would name may be left (§5.7).
+
+    So `all` and an exact version mean every form, unless forms are named; `first` and `last` mean what a GET shows.
+    """
+    places = [version.place for version in stored]
+    if want is None:
+        return {place.date_added for place in places if place.level <= target.clearance}
+    chosen: set[datetime] = set()
+    every_form = tuple({place.form for place in places})
+    for spec in want.versions:
+        of_all_forms = isinstance(spec, Exactly) or spec is Keyword.ALL
+        forms = every_form if want.forms is None and of_all_forms else want.forms
+        wanted = Filter(versions=(spec,), forms=forms)
+        chosen |= {place.date_added for place in stix_versions.selected(places, target.clearance, wanted)}
+    return chosen
+
+
+def _status(
+    status_id: UUID,
+    requested_at: datetime,
+    verdicts: Sequence[Verdict],
+    outcomes: Sequence[object_writes.Outcome],
+) -> Status:
+    successes: list[Detail] = []
+    failures: list[Detail] = []
+    rest = iter(outcomes)
+    for index, verdict in enumerate(verdicts):
+        if isinstance(verdict, Rejected):
+            # both are required of a status; any value will do for what has none (§4.3.1)
+            stix_id, version = verdict.stix_id or f"unknown-{index}", verdict.version or to_taxii(requested_at)
+            failures.append(Detail(stix_id, version, verdict.message))
+            continue
+        outcome = next(rest)
+        if isinstance(outcome, Conflict):
+            failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
+        else:
+            successes.append(Detail(verdict.columns.stix_id, outcome.version))
+    stored = sum(isinstance(outcome, object_writes.Store) for outcome in outcomes)
+    return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
+
+
+_CONFLICT = (
+    "this version of the object is stored already with other content, and stays as it is: "
+    "a changed object needs a later modified"
+)

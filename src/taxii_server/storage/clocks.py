@@ -1,0 +1,90 @@
+"""The clock of a collection: one narrow row, locked by whoever adds or removes.
+
+The lock is what makes `date_added` appear in order: dates are taken after it is held, and it is held until commit, so
+nobody can see a date before all smaller ones are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from taxii_server.domain.errors import ClockAhead, NotFound
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from taxii_server.storage.engine import Connection
+
+FURTHEST_AHEAD = timedelta(minutes=1)
+
+# Alone in its statement: one that also read versions would read them as they were before the wait. NO KEY, because
+# plain FOR UPDATE would hold up every foreign key to the collection.
+LOCK = text("""
+    SELECT last_added, clock_timestamp() AS now
+      FROM collection_clocks
+     WHERE collection_id = :collection
+       FOR NO KEY UPDATE
+""")
+
+MOVE = text("""
+    UPDATE collection_clocks
+       SET last_added = :last_added, changes = changes + 1
+     WHERE collection_id = :collection
+""")
+
+# A removal gives out no date, but what replicas show must be no older than it.
+CHANGED = text("UPDATE collection_clocks SET changes = changes + 1 WHERE collection_id = :collection")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A locked clock: the last date given out, and the database's own time."""
+
+    last_added: datetime
+    now: datetime
+
+    @property
+    def base(self) -> datetime:
+        """The instant after which new dates go, one microsecond apart."""
+        return max(self.last_added, self.now)
+
+
+async def lock_clock(connection: Connection, collection_id: UUID) -> Clock:
+    """Wait for the collection's clock and hold it until the transaction ends.
+
+    Raises:
+        NotFound: if the collection is gone.
+    """
+    row = (await connection.execute(LOCK, {"collection": collection_id})).one_or_none()
+    if row is None:
+        raise NotFound
+    return Clock(row.last_added, row.now)
+
+
+def refuse_if_ahead(clock: Clock) -> None:
+    """Refuse to give out dates far in the future.
+
+    Raises:
+        ClockAhead: if the last date lies more than a minute ahead of the database's time.
+    """
+    if clock.last_added > clock.now + FURTHEST_AHEAD:
+        message = (
+            f"The last object of this collection was added at {clock.last_added.isoformat()}, which is ahead of the "
+            "database's time: its operator must check the clock of the database server."
+        )
+        raise ClockAhead(message)
+
+
+async def note_change(connection: Connection, collection_id: UUID) -> None:
+    """Note that something was removed. The clock must be locked."""
+    await connection.execute(CHANGED, {"collection": collection_id})
+
+
+async def move_clock(connection: Connection, collection_id: UUID, last_added: datetime) -> None:
+    """Note the last date given out and that the collection changed. The clock must be locked."""
+    await connection.execute(MOVE, {"collection": collection_id, "last_added": last_added})

@@ -1,0 +1,308 @@
+"""The statements of `object_pages`, each whole; which index each walks stands above it.
+
+All end alike. `walked` is one past a page of the versions that the filter selects; the outer query numbers them and
+adds up their octets: what fits is served, and one row that doesn't fit is left in to say that there is more (row 2 is
+looked at in any case, since row 1 always fits). Casts give the parameters the columns' types, so that Postgres prepares
+each statement once.
+
+`:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which
+differ in that `:since` is -infinity where the request named no such instant. `:forms` are the forms in question, all of
+them unless `:named`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+# The default view. Merges five walks of ix_object_versions_latest, one a level, and one of
+# ix_object_versions_late; its condition is repeated to the letter, so that Postgres may use it.
+LATEST = text("""
+    WITH walked AS (
+        SELECT * FROM (
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
+             AND superseded_level > level AND newer_form_level > level
+             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
+             AND superseded_level > level AND newer_form_level > level
+             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
+             AND superseded_level > level AND newer_form_level > level
+             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
+             AND superseded_level > level AND newer_form_level > level
+             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
+             AND superseded_level > level AND newer_form_level > level
+             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions AS late
+           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
+             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
+             AND form = ANY(CAST(:forms AS smallint[]))
+             AND NOT EXISTS (SELECT FROM object_versions AS later
+                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                AND (later.form, later.version_at) > (late.form, late.version_at)
+                                AND later.level <= :clearance
+                                AND later.date_added > CAST(:added_after AS timestamptz))
+        ) AS walks
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT date_added, stix_id, form, version, fits, CASE WHEN fits AND :bodies THEN body END AS body
+      FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+              FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                      FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+           ) AS sized
+     WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+     ORDER BY date_added
+""")
+
+# The default view of some types. Walks ix_object_versions_latest_of_type once a type and level, each to the page's end
+# at most.
+LATEST_OF_TYPES = text("""
+    WITH walked AS (
+        SELECT * FROM (
+          SELECT walk.*
+            FROM unnest(CAST(:types AS text[])) AS kinds(kind)
+           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions
+                  WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
+                    AND superseded_level > level AND newer_form_level > level
+                    AND superseded_level > :clearance AND newer_form_level > :clearance
+                    AND form = ANY(CAST(:forms AS smallint[]))
+                  ORDER BY date_added LIMIT :rows) AS walk
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions AS late
+           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
+             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
+             AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
+             AND NOT EXISTS (SELECT FROM object_versions AS later
+                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                AND (later.form, later.version_at) > (late.form, late.version_at)
+                                AND later.level <= :clearance
+                                AND later.date_added > CAST(:added_after AS timestamptz))
+        ) AS walks
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT date_added, stix_id, form, version, fits, CASE WHEN fits AND :bodies THEN body END AS body
+      FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+              FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                      FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+           ) AS sized
+     WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+     ORDER BY date_added
+""")
+
+# Every version of each object's newest form. Merges five walks of ix_object_versions_newest_form.
+NEWEST_FORM = text("""
+    WITH walked AS (
+        SELECT * FROM (
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
+             AND newer_form_level > level
+             AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
+             AND newer_form_level > level
+             AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
+             AND newer_form_level > level
+             AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
+             AND newer_form_level > level
+             AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions
+           WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
+             AND newer_form_level > level
+             AND newer_form_level > :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions AS late
+           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
+             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND newer_form_level <= :clearance
+             AND form = ANY(CAST(:forms AS smallint[]))
+             AND NOT EXISTS (SELECT FROM object_versions AS later
+                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                AND later.form > late.form
+                                AND later.level <= :clearance
+                                AND later.date_added > CAST(:added_after AS timestamptz))
+        ) AS walks
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT date_added, stix_id, form, version, fits, CASE WHEN fits AND :bodies THEN body END AS body
+      FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+              FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                      FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+           ) AS sized
+     WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+     ORDER BY date_added
+""")
+
+# The same of some types. Walks ix_object_versions_newest_form_of_type.
+NEWEST_FORM_OF_TYPES = text("""
+    WITH walked AS (
+        SELECT * FROM (
+          SELECT walk.*
+            FROM unnest(CAST(:types AS text[])) AS kinds(kind)
+           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions
+                  WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
+                    AND newer_form_level > level
+                    AND newer_form_level > :clearance
+                    AND form = ANY(CAST(:forms AS smallint[]))
+                  ORDER BY date_added LIMIT :rows) AS walk
+       UNION ALL
+          SELECT date_added, stix_id, form, version, body_bytes, body
+            FROM object_versions AS late
+           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
+             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND newer_form_level <= :clearance
+             AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
+             AND NOT EXISTS (SELECT FROM object_versions AS later
+                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                AND later.form > late.form
+                                AND later.level <= :clearance
+                                AND later.date_added > CAST(:added_after AS timestamptz))
+        ) AS walks
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT date_added, stix_id, form, version, fits, CASE WHEN fits AND :bodies THEN body END AS body
+      FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+              FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                      FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+           ) AS sized
+     WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+     ORDER BY date_added
+""")
+
+# Any mixture of first, last, every and exact versions, in any forms: judged version by version along the primary key,
+# by probes of the unique key.
+PICKED = text("""
+    WITH walked AS (
+        SELECT date_added, stix_id, form, version, body_bytes, body
+          FROM object_versions AS this
+         WHERE collection_id = :collection AND date_added > :position
+           AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[]))
+           AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
+           AND ((:last AND NOT EXISTS (
+                     SELECT FROM object_versions AS later
+                      WHERE later.collection_id = this.collection_id AND later.stix_id = this.stix_id
+                        AND (later.form, later.version_at) > (this.form, this.version_at)
+                        AND later.level <= :clearance AND later.form = ANY(CAST(:forms AS smallint[]))
+                        AND later.date_added > :since))
+             OR (:first AND NOT EXISTS (
+                     SELECT FROM object_versions AS earlier
+                      WHERE earlier.collection_id = this.collection_id AND earlier.stix_id = this.stix_id
+                        AND (earlier.form, earlier.version_at) < (this.form, this.version_at)
+                        AND earlier.level <= :clearance AND earlier.form = ANY(CAST(:forms AS smallint[]))
+                        AND earlier.date_added > :since AND (:named OR earlier.form = this.form)))
+             OR :every
+             OR version_at = ANY(CAST(:exact AS timestamptz[])))
+           -- no form was named: of what is left, the newest form only, and each exact version for itself
+           AND (:named OR NOT EXISTS (
+                     SELECT FROM object_versions AS newer
+                      WHERE newer.collection_id = this.collection_id AND newer.stix_id = this.stix_id
+                        AND newer.form > this.form AND newer.level <= :clearance AND newer.date_added > :since)
+                OR (version_at = ANY(CAST(:exact AS timestamptz[])) AND NOT EXISTS (
+                     SELECT FROM object_versions AS twin
+                      WHERE twin.collection_id = this.collection_id AND twin.stix_id = this.stix_id
+                        AND twin.form > this.form AND twin.version_at = this.version_at
+                        AND twin.level <= :clearance AND twin.date_added > :since)))
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT date_added, stix_id, form, version, fits, CASE WHEN fits AND :bodies THEN body END AS body
+      FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+              FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                      FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+           ) AS sized
+     WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+     ORDER BY date_added
+""")
+
+# The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
+# unique key and compared side by side; bodies are fetched by the primary key for those that fit.
+OF_OBJECTS = text("""
+    WITH visible AS (
+        SELECT date_added, stix_id, form, version_at, version, body_bytes,
+               lead(form) OVER versions IS NULL AS is_last,
+               row_number() OVER versions = 1 AS is_first,
+               row_number() OVER versions_of_form = 1 AS is_first_of_form,
+               form = max(form) OVER (PARTITION BY stix_id) AS is_newest_form,
+               form = max(form) OVER (PARTITION BY stix_id, version_at) AS is_newest_twin
+          FROM object_versions
+         WHERE collection_id = :collection AND stix_id = ANY(CAST(:ids AS text[]))
+           AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[])) AND date_added > :since
+           AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
+        WINDOW versions AS (PARTITION BY stix_id ORDER BY form, version_at),
+               versions_of_form AS (PARTITION BY stix_id, form ORDER BY version_at)
+    ), walked AS (
+        SELECT *
+          FROM visible
+         WHERE date_added > :position
+           AND ((:last AND is_last)
+             OR (:first AND CASE WHEN :named THEN is_first ELSE is_first_of_form AND is_newest_form END)
+             OR (:every AND (:named OR is_newest_form))
+             OR (version_at = ANY(CAST(:exact AS timestamptz[])) AND (:named OR is_newest_twin)))
+         ORDER BY date_added LIMIT :rows
+    )
+    SELECT seen.known, page.*
+      FROM (SELECT EXISTS (SELECT FROM object_versions
+                            WHERE collection_id = :collection AND stix_id = ANY(CAST(:ids AS text[]))
+                              AND level <= :clearance) AS known
+           ) AS seen
+      LEFT JOIN (
+           SELECT date_added, stix_id, form, version, fits,
+                  CASE WHEN fits AND :bodies THEN (
+                      SELECT body FROM object_versions AS whole
+                       WHERE whole.collection_id = :collection AND whole.date_added = sized.date_added) END AS body
+             FROM (SELECT *, nth = 1 OR (nth <= :limit AND octets <= :page_bytes) AS fits
+                     FROM (SELECT *, row_number() OVER additions AS nth, sum(body_bytes) OVER additions AS octets
+                             FROM walked WINDOW additions AS (ORDER BY date_added ROWS UNBOUNDED PRECEDING)) AS counted
+                  ) AS sized
+            WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
+           ) AS page ON true
+     ORDER BY page.date_added
+""")

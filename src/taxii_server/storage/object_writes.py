@@ -1,0 +1,111 @@
+"""Adding versions: one short transaction under the collection's clock.
+
+The caller has parsed and validated everything before, and commits after. In order: lock the clock (`clocks`), read what
+is stored of the objects that come in, decide (`domain.additions`), insert all with one statement, set the kept levels,
+move the clock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from taxii_server.domain.additions import Known, Outcome, Store, decide
+from taxii_server.domain.stix_versions import standings
+from taxii_server.storage import clocks, stored_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from taxii_server.domain.access import Writable
+    from taxii_server.domain.stix_objects import Columns
+    from taxii_server.domain.stix_versions import Version
+    from taxii_server.domain.tlp import Level
+    from taxii_server.storage.clocks import Clock
+    from taxii_server.storage.engine import Connection
+
+INSERT = text("""
+    INSERT INTO object_versions (
+           collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked,
+           superseded_level, newer_form_level, late_after, member, client, status_id, body)
+    SELECT :collection, date_added, stix_id, form, version_at, version, stix_type, digest, octet_length(body), level,
+           marked, superseded_level, newer_form_level, late_after, :member, CAST(:client AS integer), :status, body
+      FROM unnest(
+           CAST(:date_added AS timestamptz[]), CAST(:stix_id AS text[]), CAST(:form AS smallint[]),
+           CAST(:version_at AS timestamptz[]), CAST(:version AS text[]), CAST(:stix_type AS text[]),
+           CAST(:digest AS bytea[]), CAST(:level AS smallint[]), CAST(:marked AS boolean[]),
+           CAST(:superseded_level AS smallint[]), CAST(:newer_form_level AS smallint[]),
+           CAST(:late_after AS timestamptz[]), CAST(:body AS text[]))
+           AS new(date_added, stix_id, form, version_at, version, stix_type, digest, level, marked,
+                  superseded_level, newer_form_level, late_after, body)
+""")
+
+
+async def add(
+    connection: Connection,
+    target: Writable,
+    clock: Clock,
+    status_id: UUID,
+    incoming: Sequence[tuple[Columns, bytes]],
+) -> list[Outcome]:
+    """Store what is new of `incoming` and give the outcome of each, in order. The clock must be locked.
+
+    Raises:
+        ClockAhead: if the collection's clock is too far ahead of the database's time.
+    """
+    clocks.refuse_if_ahead(clock)
+    stored = await stored_versions.of_objects(
+        connection,
+        target.collection_id,
+        {columns.stix_id for columns, _ in incoming},
+    )
+    leveled = [(columns, _level(columns, target)) for columns, _ in incoming]
+    outcomes = decide((Known(one.place, one.version, one.digest) for one in stored), leveled, clock.base)
+    new = [
+        (outcome, columns, body)
+        for outcome, (columns, body) in zip(outcomes, incoming, strict=True)
+        if isinstance(outcome, Store)
+    ]
+    if new:
+        places: dict[str, list[Version]] = defaultdict(list)
+        for one in stored:
+            places[one.stix_id].append(one.place)
+        for outcome, _, _ in new:
+            places[outcome.place.stix_id].append(outcome.place)
+        standing = {date: found for some in places.values() for date, found in standings(some).items()}
+        await connection.execute(
+            INSERT,
+            {
+                "collection": target.collection_id,
+                "member": target.member,
+                "client": target.client,
+                "status": status_id,
+                "date_added": [outcome.place.date_added for outcome, _, _ in new],
+                "stix_id": [columns.stix_id for _, columns, _ in new],
+                "form": [int(columns.form) for _, columns, _ in new],
+                "version_at": [outcome.place.version_at for outcome, _, _ in new],
+                "version": [outcome.version for outcome, _, _ in new],
+                "stix_type": [columns.stix_type for _, columns, _ in new],
+                "digest": [columns.digest for _, columns, _ in new],
+                "level": [int(outcome.place.level) for outcome, _, _ in new],
+                "marked": [columns.level is not None for _, columns, _ in new],
+                "superseded_level": [standing[outcome.place.date_added].superseded_level for outcome, _, _ in new],
+                "newer_form_level": [standing[outcome.place.date_added].newer_form_level for outcome, _, _ in new],
+                "late_after": [outcome.late_after for outcome, _, _ in new],
+                "body": [body.decode() for _, _, body in new],
+            },
+        )
+        await stored_versions.set_standings(
+            connection,
+            target.collection_id,
+            [(one, standing[one.date_added]) for one in stored],
+        )
+        await clocks.move_clock(connection, target.collection_id, new[-1][0].place.date_added)
+    return outcomes
+
+
+def _level(columns: Columns, target: Writable) -> Level:
+    return target.unmarked_level if columns.level is None else columns.level

@@ -1,0 +1,58 @@
+"""Statuses of add requests, kept for at least a day after they finished (§4.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import insert, select
+
+from taxii_server.domain.statuses import Detail, Status
+from taxii_server.storage.tables import statuses
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from taxii_server.storage.engine import Connection
+
+_DETAILS = msgspec.json.Decoder(tuple[Detail, ...])
+
+
+async def write(  # noqa: PLR0913 - a status belongs to a collection, a member and a client
+    connection: Connection,
+    status: Status,
+    *,
+    trust_group_id: UUID,
+    collection_id: UUID,
+    member: int,
+    client: int | None,
+) -> None:
+    """Store a finished status, in the transaction that stored what it tells of."""
+    await connection.execute(
+        insert(statuses).values(
+            id=status.id,
+            trust_group_id=trust_group_id,
+            collection_id=collection_id,
+            member=member,
+            client=client,
+            requested_at=status.requested_at,
+            total_count=status.total_count,
+            success_count=len(status.successes),
+            failure_count=len(status.failures),
+            successes=msgspec.json.encode(status.successes).decode(),
+            failures=msgspec.json.encode(status.failures).decode(),
+        ),
+    )
+
+
+async def find(connection: Connection, status_id: UUID, *, trust_group_id: UUID, member: int) -> Status | None:
+    """Read a status of one member in one trust group; None if there is none, or it is somebody else's."""
+    asked = select(statuses.c.requested_at, statuses.c.successes, statuses.c.failures).where(
+        statuses.c.id == status_id,
+        statuses.c.trust_group_id == trust_group_id,
+        statuses.c.member == member,
+    )
+    row = (await connection.execute(asked)).one_or_none()
+    if row is None:
+        return None
+    return Status(status_id, row.requested_at, _DETAILS.decode(row.successes), _DETAILS.decode(row.failures))

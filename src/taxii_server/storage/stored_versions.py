@@ -1,0 +1,125 @@
+"""Stored versions without their bodies: what order, visibility and removal are decided from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from taxii_server.domain.stix_versions import Standing, Version, standings
+from taxii_server.storage.tables import object_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Row, Select
+
+    from taxii_server.storage.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One stored version: its place in the order, what it says of itself, and its kept levels."""
+
+    place: Version
+    version: str
+    digest: bytes
+    standing: Standing
+    member: int
+
+    @property
+    def date_added(self) -> datetime:
+        """When it was added: its key within the collection."""
+        return self.place.date_added
+
+    @property
+    def stix_id(self) -> str:
+        """The object it is a version of."""
+        return self.place.stix_id
+
+
+# All versions of some objects. Probes the unique key, one object after the other.
+OF_OBJECTS = text("""
+    SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member
+      FROM object_versions
+     WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
+""")
+
+# Moves the kept levels of versions whose surroundings changed. Probes the primary key.
+RESTAND = text("""
+    UPDATE object_versions AS kept
+       SET superseded_level = now_is.superseded_level, newer_form_level = now_is.newer_form_level
+      FROM unnest(CAST(:dates AS timestamptz[]), CAST(:superseded AS smallint[]), CAST(:newer_form AS smallint[]))
+           AS now_is(date_added, superseded_level, newer_form_level)
+     WHERE kept.collection_id = :collection AND kept.date_added = now_is.date_added
+""")
+
+
+async def of_objects(connection: Connection, collection_id: UUID, stix_ids: Iterable[str]) -> list[StoredVersion]:
+    """Read every stored version of the named objects, whatever its level."""
+    asked = {"collection": collection_id, "stix_ids": list(stix_ids)}
+    return [_stored(row) for row in await connection.execute(OF_OBJECTS, asked)]
+
+
+async def added_before(
+    connection: Connection,
+    collection_id: UUID,
+    instant: datetime,
+    limit: int,
+) -> list[StoredVersion]:
+    """Read the oldest versions that were added before `instant`, oldest first, at most `limit`."""
+    oldest: Select[tuple[object, ...]] = (
+        select(
+            *(object_versions.c[name] for name in ("stix_id", "form", "version_at", "date_added", "level", "version")),
+            *(object_versions.c[name] for name in ("digest", "superseded_level", "newer_form_level", "member")),
+        )
+        .where(object_versions.c.collection_id == collection_id, object_versions.c.date_added < instant)
+        .order_by(object_versions.c.date_added)
+        .limit(limit)
+    )
+    return [_stored(row) for row in await connection.execute(oldest)]
+
+
+async def restand(connection: Connection, collection_id: UUID, versions: Sequence[StoredVersion]) -> None:
+    """Recompute the kept levels of these versions, all there are of their objects, and write those that changed."""
+    of_object: dict[str, list[StoredVersion]] = {}
+    for version in versions:
+        of_object.setdefault(version.stix_id, []).append(version)
+    right = {date: standing for some in of_object.values() for date, standing in _standings(some)}
+    await set_standings(connection, collection_id, [(version, right[version.date_added]) for version in versions])
+
+
+async def set_standings(
+    connection: Connection,
+    collection_id: UUID,
+    right: Sequence[tuple[StoredVersion, Standing]],
+) -> None:
+    """Write the kept levels of those versions for which they are not yet right."""
+    changed = [(version.date_added, standing) for version, standing in right if standing != version.standing]
+    if changed:
+        await connection.execute(
+            RESTAND,
+            {
+                "collection": collection_id,
+                "dates": [date_added for date_added, _ in changed],
+                "superseded": [standing.superseded_level for _, standing in changed],
+                "newer_form": [standing.newer_form_level for _, standing in changed],
+            },
+        )
+
+
+def _standings(versions: Sequence[StoredVersion]) -> Iterable[tuple[datetime, Standing]]:
+    return standings(version.place for version in versions).items()
+
+
+def _stored(row: Row[tuple[object, ...]]) -> StoredVersion:
+    return StoredVersion(
+        place=Version(row.stix_id, row.form, row.version_at, row.date_added, row.level),
+        version=row.version,
+        digest=row.digest,
+        standing=Standing(row.superseded_level, row.newer_form_level),
+        member=row.member,
+    )

@@ -1,0 +1,78 @@
+"""What every TAXII route does first: find out who asks about what, and whether the answer can be read.
+
+The order of checks is fixed: path, method, credentials, whether the place is there, rights, Accept, Content-Type, size,
+parameters, body. So nobody learns of a hidden place by what else was wrong with a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxii_server.auth.identify import PathNames
+from taxii_server.web.media_types import check_accept
+from taxii_server.web.request_log import note
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from starlette.requests import Request
+
+    from taxii_server.auth.identify import Identifier
+    from taxii_server.domain.access import Caller
+    from taxii_server.operations.objects import Again
+    from taxii_server.operations.validation import Validators
+    from taxii_server.storage.engine import Connection, Database
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the TAXII face works with, handed to it once."""
+
+    database: Database
+    identifier: Identifier
+    validators: Validators
+    public_url: str
+    title: str
+    description: str | None
+    contact: str | None
+    page_size: int
+    page_size_max: int
+    page_bytes: int
+    max_content_length: int
+    body_timeout: timedelta
+
+
+async def identify(service: Service, request: Request) -> Caller:
+    """Find out who asks, and about which place.
+
+    Raises:
+        NotAuthenticated: if the credentials don't hold.
+    """
+    caller = await service.identifier.caller(request.headers.get("authorization"), _names(request))
+    note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
+    if caller.place.collection is not None:
+        note(request, collection_id=str(caller.place.collection.id))
+    return caller
+
+
+def again(service: Service, request: Request, caller: Caller) -> Again:
+    """Prepare the second look at the caller that a write takes inside its transaction."""
+
+    async def ask(connection: Connection) -> Caller:
+        return await service.identifier.again(connection, caller, _names(request))
+
+    return ask
+
+
+def negotiate(request: Request) -> None:
+    """Make sure that the caller can read TAXII.
+
+    Raises:
+        NotAcceptable: if the Accept header leaves no room for it.
+    """
+    check_accept(",".join(request.headers.getlist("accept")) or None)
+
+
+def _names(request: Request) -> PathNames:
+    return PathNames(request.path_params.get("trust_group"), request.path_params.get("collection"))

@@ -1,0 +1,168 @@
+"""Query strings, understood once (§3.4). A field occurs at most once; unknown fields are ignored."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from taxii_server.domain import timestamps
+from taxii_server.domain.cursor import Endpoint, resume
+from taxii_server.domain.errors import BadParameter
+from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Filter, Keyword
+from taxii_server.domain.stix_objects import FORMS, LARGEST_INTEGER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from taxii_server.domain.filters import VersionSpec
+
+_PAGING = frozenset({"added_after", "limit", "next"})
+FIELDS: Mapping[Endpoint, frozenset[str]] = {
+    Endpoint.OBJECTS: _PAGING | {"match[id]", "match[type]", "match[version]", "match[spec_version]"},
+    Endpoint.MANIFEST: _PAGING | {"match[id]", "match[type]", "match[version]", "match[spec_version]"},
+    Endpoint.OBJECT: _PAGING | {"match[version]", "match[spec_version]"},
+    Endpoint.VERSIONS: _PAGING | {"match[spec_version]"},
+}
+"""Which fields each endpoint that pages takes; a field an endpoint doesn't list is ignored there."""
+
+_DELETE_FIELDS = frozenset({"match[version]", "match[spec_version]"})
+_WHOLE_NUMBER = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """One page as the query string asks for it; `limit` is None where it doesn't say."""
+
+    want: Filter
+    position: datetime | None
+    limit: int | None
+
+
+def page_query(
+    query: str,
+    endpoint: Endpoint,
+    collection_id: UUID,
+    stix_id: str | None = None,
+) -> PageQuery:
+    """Read the query string of an endpoint that pages; `stix_id` is the one object the path names.
+
+    Raises:
+        BadParameter: naming the parameter and what is wrong with it.
+    """
+    given = _fields(query, FIELDS[endpoint])
+    wanted = {_FILTER_FIELDS[name]: _READERS[name](name, text) for name, text in given.items() if name in _READERS}
+    if stix_id is not None:
+        wanted["ids"] = (stix_id,)
+    asked = Filter(**wanted) if endpoint is not Endpoint.VERSIONS else Filter(**wanted, versions=ALL_VERSIONS)
+    limit = _limit(given["limit"]) if "limit" in given else None
+    if "next" in given:
+        cursor = resume(given["next"], endpoint, collection_id, asked, frozenset(wanted))
+        if cursor is not None:
+            return PageQuery(cursor.want, cursor.position, limit)
+    return PageQuery(asked, None, limit)
+
+
+def delete_query(query: str) -> Filter | None:
+    """Read which versions a DELETE names; None if it names none, which means the whole object.
+
+    Raises:
+        BadParameter: naming the parameter and what is wrong with it.
+    """
+    given = _fields(query, _DELETE_FIELDS)
+    if not given:
+        return None
+    wanted = {_FILTER_FIELDS[name]: _READERS[name](name, text) for name, text in given.items()}
+    return Filter(**{"versions": ALL_VERSIONS} | wanted)
+
+
+def _fields(query: str, known: frozenset[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        message = "The query string is not UTF-8."
+        raise BadParameter("?", message) from error
+    for name, value in pairs:
+        if name not in known:
+            continue
+        if name in found:
+            message = f"{name} occurs more than once: give its values in one field, with commas between."
+            raise BadParameter(name, message)
+        if not value or "\0" in value:
+            message = f"{name} {'has no value' if not value else 'holds a NUL character'}."
+            raise BadParameter(name, message)
+        found[name] = value
+    return found
+
+
+def _values(name: str, text: str) -> tuple[str, ...]:
+    values = tuple(text.split(","))
+    if not all(values):
+        message = f"{name} has an empty value between its commas."
+        raise BadParameter(name, message)
+    return values
+
+
+def _added_after(name: str, text: str) -> datetime:
+    try:
+        # an unescaped + of an offset arrives as a space
+        return timestamps.from_parameter(text.replace(" ", "+"))
+    except timestamps.BadTimestamp as error:
+        message = f"{name} is {error}."
+        raise BadParameter(name, message) from error
+
+
+def _limit(text: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(text) or not text.strip("0"):
+        message = "limit must be a whole number above zero."
+        raise BadParameter("limit", message)
+    digits = text.lstrip("0")
+    if len(digits) > len(str(LARGEST_INTEGER)) or int(digits) > LARGEST_INTEGER:
+        message = "limit is beyond 2^53 - 1."
+        raise BadParameter("limit", message)
+    return int(digits)
+
+
+def _versions(name: str, text: str) -> tuple[VersionSpec, ...]:
+    specs = tuple(_version(name, value) for value in _values(name, text))
+    if len(set(specs)) != len(specs):
+        message = f"{name} names a version twice."
+        raise BadParameter(name, message)
+    if Keyword.ALL in specs and len(specs) > 1:
+        message = f"{name}: all stands alone."
+        raise BadParameter(name, message)
+    return specs
+
+
+def _version(name: str, text: str) -> VersionSpec:
+    if text in {word.value for word in Keyword}:
+        return Keyword(text)
+    try:
+        return Exactly(timestamps.from_stix(text))
+    except timestamps.BadTimestamp as error:
+        message = f"{name} takes first, last, all or a STIX timestamp; a value {error}."
+        raise BadParameter(name, message) from error
+
+
+def _forms(name: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(FORMS[value]) for value in _values(name, text) if value in FORMS))
+
+
+_READERS = {
+    "added_after": _added_after,
+    "match[id]": _values,
+    "match[type]": _values,
+    "match[version]": _versions,
+    "match[spec_version]": _forms,
+}
+_FILTER_FIELDS = {
+    "added_after": "added_after",
+    "match[id]": "ids",
+    "match[type]": "types",
+    "match[version]": "versions",
+    "match[spec_version]": "forms",
+}

@@ -1,0 +1,108 @@
+"""Answers in TAXII's one content type. Stored objects go out as the octets that came in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from taxii_server.domain import timestamps
+from taxii_server.domain.stix_objects import Form
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.taxii.resources import ErrorResource
+from taxii_server.web.media_types import TAXII
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from taxii_server.domain.errors import TaxiiServerError
+    from taxii_server.operations.objects import Answer
+    from taxii_server.storage.object_pages import Served
+    from taxii_server.taxii.queries import PageQuery
+    from taxii_server.taxii.resources import Resource
+
+_MEDIA_TYPES = {int(form): form.media_type for form in Form}
+
+
+class TaxiiResponse(Response):
+    """A response whose content type is TAXII's, to the letter."""
+
+    media_type = TAXII
+
+    def __init__(self, content: bytes = b"", status_code: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Take the octets; a charset would be added to a text type only."""
+        super().__init__(content, status_code, headers)
+
+
+def resource(one: Resource, status_code: int = 200) -> TaxiiResponse:
+    """Answer with one resource."""
+    return TaxiiResponse(one.octets(), status_code)
+
+
+def envelope(answer: Answer, asked: PageQuery) -> TaxiiResponse:
+    """Answer with an envelope of objects (§3.7)."""
+    return _page(answer, asked, b"objects", (version.body or "" for version in answer.versions))
+
+
+def manifest(answer: Answer, asked: PageQuery) -> TaxiiResponse:
+    """Answer with a manifest (§5.3.1)."""
+    return _page(answer, asked, b"objects", map(_record, answer.versions))
+
+
+def versions(answer: Answer, asked: PageQuery) -> TaxiiResponse:
+    """Answer with the versions of one object (§5.8.1)."""
+    return _page(answer, asked, b"versions", (_json(version.version) for version in answer.versions))
+
+
+def error(refusal: TaxiiServerError, status: int, request_id: str) -> TaxiiResponse:
+    """Answer with an error resource (§3.6.1)."""
+    return resource(
+        ErrorResource(
+            title=refusal.title,
+            description=refusal.message,
+            error_id=request_id,
+            error_code=refusal.code,
+            http_status=str(status),
+            details=None if refusal.details is None else dict(refusal.details),
+        ),
+        status,
+    )
+
+
+def _page(answer: Answer, asked: PageQuery, name: bytes, items: Iterable[str]) -> TaxiiResponse:
+    head = b'{"more":true,"next":' + _json(answer.next).encode() if answer.next is not None else b'{"more":false'
+    content = b"".join((head, b',"', name, b'":[', ",".join(items).encode(), b"]}")) if answer.versions else head + b"}"
+    first, last = _dates(answer.versions, asked)
+    return TaxiiResponse(
+        content,
+        headers={"X-TAXII-Date-Added-First": to_taxii(first), "X-TAXII-Date-Added-Last": to_taxii(last)},
+    )
+
+
+def _dates(served: tuple[Served, ...], asked: PageQuery) -> tuple[datetime, datetime]:
+    """Give the dates of the first and last version of the page (§3.2).
+
+    An empty page has none, yet must name some: where the caller already was, so that it can go on from there.
+    """
+    if served:
+        return served[0].date_added, served[-1].date_added
+    known = [instant for instant in (asked.position, asked.want.added_after) if instant is not None]
+    instant = max(known, default=timestamps.EPOCH)
+    return instant, instant
+
+
+def _record(version: Served) -> str:
+    return _json(
+        {
+            "id": version.stix_id,
+            "date_added": to_taxii(version.date_added),
+            "version": version.version,
+            "media_type": _MEDIA_TYPES[version.form],
+        },
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

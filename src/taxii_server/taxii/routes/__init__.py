@@ -1,0 +1,22 @@
+"""The eleven endpoints (§1, endpoint summary), one file for each of TAXII's own groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from taxii_server.taxii.routes import collections, information, objects
+
+if TYPE_CHECKING:
+    from taxii_server.taxii.calls import Service
+
+PREFIX = "/taxii2"
+
+
+def router(service: Service) -> APIRouter:
+    """Make all TAXII routes."""
+    whole = APIRouter(prefix=PREFIX)
+    for part in (information, collections, objects):
+        whole.include_router(part.router(service))
+    return whole

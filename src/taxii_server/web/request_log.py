@@ -1,0 +1,129 @@
+"""One log line, one request id and the metrics of every request; and the last stop for what nobody caught.
+
+The id comes back to the client as `X-Request-ID` and, in an error, as `error_id`. The line holds identifiers, counts and
+times: never a body, a query, a credential.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
+
+from taxii_server.domain.errors import NotAuthenticated, TaxiiServerError
+from taxii_server.storage.engine import database_time
+from taxii_server.web import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from taxii_server.web.errors import Render
+
+log = structlog.get_logger("taxii_server.request")
+
+REQUESTS = Counter("taxii_requests", "Requests answered.", ["route", "method", "status"])
+SECONDS = Histogram(
+    "taxii_request_seconds",
+    "Seconds from a request's first octet to its answer's last.",
+    ["route", "method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+IN_PROGRESS = Gauge("taxii_requests_in_progress", "Requests being worked on.", multiprocess_mode="livesum")
+
+_CLIENT_LEFT = 499
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def note(request: Request, **fields: object) -> None:
+    """Add identifiers and counts to the request's log line."""
+    request.scope["taxii.log"].update(fields)
+
+
+def request_id(scope: Scope) -> str:
+    """Give the id of the request."""
+    identifier: str = scope["taxii.request_id"]
+    return identifier
+
+
+class RequestLog:
+    """ASGI middleware around everything."""
+
+    def __init__(self, app: ASGIApp, renderers: Sequence[tuple[str, Render]]) -> None:
+        """Take the application, and how each face writes errors."""
+        self._app = app
+        self._renderers = renderers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request through, give it an id, see it answered, and write its line."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identifier = str(uuid4())
+        fields: dict[str, Any] = {}
+        scope["taxii.request_id"], scope["taxii.log"] = identifier, fields
+        begun = time.perf_counter()
+        status: int | None = None
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identifier.encode())]
+            await send(message)
+
+        with IN_PROGRESS.track_inprogress(), database_time() as in_database:
+            try:
+                await self._app(scope, receive, noting)
+            except ClientDisconnect:
+                status = _CLIENT_LEFT
+            except Exception as error:
+                log.error("unexpected", request_id=identifier, exception=_kinds(error), where=_frames(error))
+                if status is not None:
+                    # the answer has begun: cut the connection, or the client would take it for whole
+                    raise
+                await errors.answer(self._renderers, scope["path"], error, identifier)(scope, receive, noting)
+        self._finish(scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields)
+
+    def _finish(self, scope: Scope, status: int, seconds: float, in_database: float, fields: dict[str, Any]) -> None:
+        route = getattr(scope.get("route"), "path", None) or "none"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        REQUESTS.labels(route, method, str(status)).inc()
+        SECONDS.labels(route, method).observe(seconds)
+        log.info(
+            "request",
+            request_id=scope["taxii.request_id"],
+            method=method,
+            route=route,
+            status=status,
+            db_ms=round(in_database * 1000, 1),
+            total_ms=round(seconds * 1000, 1),
+            **fields,
+        )
+
+
+def _kinds(error: BaseException | None) -> list[str]:
+    """Name the exception and what caused it. Their messages may quote what a client sent, so they stay out."""
+    kinds = []
+    while error is not None:
+        kinds.append(f"{type(error).__module__}.{type(error).__qualname__}")
+        error = error.__cause__ or error.__context__
+    return kinds
+
+
+def _frames(error: BaseException) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def refused(scope: Scope, error: TaxiiServerError) -> None:
+    """Put why a request was refused into its log line; of a failed login the reason that the caller isn't told."""
+    scope["taxii.log"]["error"] = error.code
+    if isinstance(error, NotAuthenticated):
+        scope["taxii.log"]["reason"] = error.reason
