@@ -48,13 +48,13 @@ def refusal(error: TaxiiServerError) -> None:
         print(f"{error.title}; nothing was changed.", file=sys.stderr)
         return
     if isinstance(error, DatabaseGone):
-        message = f"{message}\nIs the database of TAXII_DATABASE_URL running, and does it let you in?"
+        message = "the database can't be used. Does it run, and does TAXII_DATABASE_URL name it and a role it lets in?"
     print(f"{error.title}: {message}", file=sys.stderr)
 
 
 def quiet_logs() -> None:
-    """Log warnings only, to stderr: a command says what it did in its own words."""
-    logs.configure(None, "warning")
+    """Log errors only, to stderr: a command says in its own words what it did, and what it couldn't."""
+    logs.configure(None, "error")
 
 
 def as_json(value: object) -> None:
