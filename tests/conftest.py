@@ -174,6 +174,13 @@ def database_urls(pytestconfig: pytest.Config, worker_id: str) -> Iterator[Datab
         yield urls
 
 
+@pytest.fixture(scope="module")
+def module_database_urls(pytestconfig: pytest.Config, worker_id: str) -> Iterator[DatabaseUrls]:
+    """A migrated database for one module's tests, empty at first, dropped afterwards."""
+    with pytestconfig.stash[_SERVER].clone(worker_id) as urls:
+        yield urls
+
+
 @pytest.fixture
 def fresh_database_urls(pytestconfig: pytest.Config, worker_id: str) -> Iterator[DatabaseUrls]:
     """A migrated database for one test alone, empty, dropped afterwards."""

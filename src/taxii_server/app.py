@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 from taxii_server import __version__
 from taxii_server.auth.identify import Identifier
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.domain.errors import OperatorError, TaxiiServerError
+from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
 from taxii_server.operations.tokens import TokenIssuing
@@ -74,8 +74,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await validators.warm()
         try:
+            # a wrong TAXII_SECRET_KEY shall show now and not at the first token; a lost database may come back
+            with suppress(DatabaseGone):
+                await keys.current()
+            await validators.warm()
             yield
         finally:
             validators.close()

@@ -46,14 +46,15 @@ class Alliance:
         )
         return self.groups[slug]
 
-    def collection(self, group: str, alias: str) -> UUID:
+    def collection(self, group: str, alias: str, validation: str = "strict") -> UUID:
         made = self.collections[f"{group}/{alias}"] = uuid4()
         self.execute(
-            "INSERT INTO collections (id, trust_group_id, alias, title, validation) VALUES (%s, %s, %s, %s, 'strict')",
+            "INSERT INTO collections (id, trust_group_id, alias, title, validation) VALUES (%s, %s, %s, %s, %s)",
             made,
             self.groups[group],
             alias,
             f"Title of {alias}",
+            validation,
         )
         self.execute(
             "INSERT INTO collection_clocks (collection_id, last_added, changes) VALUES (%s, now(), 7)",
@@ -116,6 +117,8 @@ class Alliance:
     def forget(self) -> None:
         """Take everything back."""
         for table in (
+            "object_versions",
+            "statuses",
             "grants",
             "client_secrets",
             "clients",
@@ -129,12 +132,18 @@ class Alliance:
 
 
 @contextmanager
-def alliance_in(urls: DatabaseUrls) -> Iterator[Alliance]:
-    """Two trust groups; North Bank may read and write in one, Harbour Bank read, the Police sees only the other."""
+def alliance_in(urls: DatabaseUrls, *, filled: bool = True) -> Iterator[Alliance]:
+    """Two trust groups; North Bank may read and write in one, Harbour Bank read, the Police sees only the other.
+
+    Empty unless `filled`.
+    """
     plain = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
         alliance = Alliance(connection)
         try:
+            if not filled:
+                yield alliance
+                return
             alliance.group("fraud")
             alliance.group("police")
             alliance.collection("fraud", "indicators")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the handlers' annotations
+from starlette.requests import Request
 
 from taxii_server.domain.errors import DatabaseGone
 from taxii_server.operations import health

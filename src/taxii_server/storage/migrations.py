@@ -5,6 +5,7 @@ The scripts live in `migrations/` of a checkout and travel inside the wheel as `
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def upgrade(owner_url: str) -> None:
         engine.dispose()
 
 
+@cache
 def newest() -> str:
     """Name the newest revision this code knows."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
@@ -67,7 +69,6 @@ def newest() -> str:
 
 async def current(connection: AsyncConnection) -> tuple[str, ...]:
     """Give the revision the database is at; empty if it was never migrated."""
-
     return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_heads())
 
 

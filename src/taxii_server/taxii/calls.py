@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taxii_server.auth.identify import PathNames
+from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.web.media_types import check_accept
 from taxii_server.web.request_log import note
 
@@ -49,7 +50,11 @@ async def identify(service: Service, request: Request) -> Caller:
     Raises:
         NotAuthenticated: if the credentials don't hold.
     """
-    caller = await service.identifier.caller(request.headers.get("authorization"), _names(request))
+    credentials = request.headers.getlist("authorization")
+    if len(credentials) > 1:
+        # whoever sits between us may have read another one than we would
+        raise NotAuthenticated("several Authorization headers")
+    caller = await service.identifier.caller(credentials[0] if credentials else None, _names(request))
     note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))

@@ -11,12 +11,9 @@ from taxii_server.taxii.routes import collections, information, objects
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
 
-PREFIX = "/taxii2"
-
-
 def router(service: Service) -> APIRouter:
     """Make all TAXII routes."""
-    whole = APIRouter(prefix=PREFIX)
+    whole = APIRouter()
     for part in (information, collections, objects):
         whole.include_router(part.router(service))
     return whole

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the handlers' annotations
+from starlette.requests import Request
 
 from taxii_server.operations import directory
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.resources import CollectionResource, CollectionsResource
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import document
+from taxii_server.taxii.routes.documented import PREFIX, document
 
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
@@ -35,7 +35,7 @@ def router(service: Service) -> APIRouter:
         calls.negotiate(request)
         return responses.resource(CollectionResource.of(seen))
 
-    routes = APIRouter(tags=["Collections"])
+    routes = APIRouter(prefix=PREFIX, tags=["Collections"])
     document(
         routes,
         "GET",

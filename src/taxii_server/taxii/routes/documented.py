@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Request], Awaitable[TaxiiResponse]]
 
+PREFIX = "/taxii2"
+"""Discovery's place at the root of the server (§8.2.1); the API Roots lie below."""
+
 _PATH = {
     "trust_group": "The trust group: an API Root of this server.",
     "collection": "The collection's `id` or `alias`.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the handlers' annotations
+from starlette.requests import Request
 
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.operations import directory, objects
@@ -15,7 +15,7 @@ from taxii_server.taxii import calls, responses
 from taxii_server.taxii.queries import FIELDS, PageQuery, delete_query, page_query
 from taxii_server.taxii.resources import EnvelopeResource, ManifestResource, StatusResource, VersionsResource
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import document
+from taxii_server.taxii.routes.documented import PREFIX, document
 from taxii_server.web.bodies import read_body
 from taxii_server.web.media_types import check_content_type
 from taxii_server.web.request_log import note
@@ -97,7 +97,7 @@ def router(service: Service) -> APIRouter:
         )
         return TaxiiResponse()
 
-    routes = APIRouter(tags=["Collections"])
+    routes = APIRouter(prefix=PREFIX, tags=["Collections"])
     document(
         routes,
         "GET",
