@@ -102,7 +102,7 @@ def check(value: dict[str, Any], form: Form) -> None:
         raise Refused(_short(str(refused), MOST_WORDS)) from None
     except MemoryError:
         raise
-    except STIXError as error:
+    except (STIXError, ValueError) as error:
         raise Refused(_words(error, form)) from None
     except RecursionError:
         raise Refused("is nested too deeply") from None
@@ -500,7 +500,7 @@ def _pattern_hash(path: list[Any], operator: str, literal: str) -> None:
         raise Refused(f"pattern compares {_quoted(name)} with something that is no such hash")
 
 
-def _words(error: STIXError, form: Form) -> str:
+def _words(error: Exception, form: Form) -> str:
     if isinstance(error, TLPMarkingDefinitionError):
         return f"is not one of the TLP marking-definitions of STIX {form.text}: they have fixed ids and dates"
     if isinstance(error, InvalidValueError | InvalidObjRefError):

@@ -160,10 +160,13 @@ def _check_the_rest(body: bytes, objects: bytes) -> None:
 class Validators:
     """The pool of judging processes; made once in a web worker's lifespan."""
 
-    def __init__(self, processes: int, *, max_object_length: int) -> None:
-        """Say how many processes to keep, and the octets an object may have."""
+    def __init__(
+        self, processes: int, *, max_object_length: int, seconds_an_object: float = MOST_SECONDS_AN_OBJECT
+    ) -> None:
+        """Say how many processes to keep, and the octets and the processor time an object may have."""
         self._processes = processes
         self._max_object_length = max_object_length
+        self._seconds_an_object = seconds_an_object
         self._pool: ProcessPoolExecutor | None = None
         self._starting = asyncio.Lock()
         self._closed = False
@@ -234,7 +237,12 @@ class Validators:
             return self._pool
 
     def _start(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(self._processes, mp_context=get_context("spawn"), initializer=_become_a_validator)
+        pool = ProcessPoolExecutor(
+            self._processes,
+            mp_context=get_context("spawn"),
+            initializer=_become_a_validator,
+            initargs=(self._seconds_an_object,),
+        )
         with _nothing_as_main():
             # each of the first submissions starts a process
             for _ in range(self._processes):
@@ -332,10 +340,12 @@ class _OutOfTime(BaseException):
     """The object at hand has had its processor time; no `except Exception` in between may take it."""
 
 
+_seconds_an_object = MOST_SECONDS_AN_OBJECT
 _limit_holds = False
 
 
-def _become_a_validator() -> None:
+def _become_a_validator(seconds_an_object: float) -> None:
+    global _seconds_an_object  # noqa: PLW0603 - a process is given its limit once
     # the terminal's Ctrl-C is for the parent, which ends its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGVTALRM, _interrupt)
@@ -343,6 +353,7 @@ def _become_a_validator() -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # imports stix2 and builds the pattern parser's tables, so that no request waits for either
     _judge([_SAMPLE], strict=True)
+    _seconds_an_object = seconds_an_object
 
 
 def _die_with_parent() -> None:
@@ -391,7 +402,7 @@ def _judge_one(octets: bytes, inexplicable: list[str], *, strict: bool) -> Colum
         return _within_limit(look)
     except _OutOfTime:
         _lift_limit()
-        message = f"takes more than {MOST_SECONDS_AN_OBJECT:.0f} seconds to check: simplify it (its pattern, if any)"
+        message = f"takes more than {_seconds_an_object:g} seconds to check: simplify it (its pattern, if any)"
     except Refused as refused:
         message = str(refused)
         if isinstance(refused, _rules().Inexplicable):
@@ -409,7 +420,7 @@ def _within_limit(work: Callable[[], Columns]) -> Columns:
     global _limit_holds  # noqa: PLW0603 - a signal handler has no other way to know
     _limit_holds = True
     # fires again and again: an exception raised while an object is being finalised is lost
-    signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS_AN_OBJECT, 0.1)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _seconds_an_object, 0.1)
     try:
         return work()
     finally:

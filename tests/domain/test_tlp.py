@@ -1,0 +1,60 @@
+"""The Traffic Light Protocol: which markings count, and that the strictest one does."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxii_server.domain import tlp
+from taxii_server.domain.tlp import Level
+from tests import factories, strategies
+
+OF_TLP1 = {"white": Level.CLEAR, "green": Level.GREEN, "amber": Level.AMBER, "red": Level.RED}
+OF_TLP2 = {
+    "clear": Level.CLEAR,
+    "green": Level.GREEN,
+    "amber": Level.AMBER,
+    "amber+strict": Level.AMBER_STRICT,
+    "red": Level.RED,
+}
+LEVELS = {factories.TLP1[name]: level for name, level in OF_TLP1.items()} | {
+    factories.TLP2[name]: level for name, level in OF_TLP2.items()
+}
+OTHER = factories.stix_id("marking-definition")
+
+
+def test_the_levels_are_an_order() -> None:
+    """CLEAR < GREEN < AMBER < AMBER+STRICT < RED, and NEVER is above all of them."""
+    assert Level.CLEAR < Level.GREEN < Level.AMBER < Level.AMBER_STRICT < Level.RED < tlp.NEVER
+
+
+def test_both_generations_are_known() -> None:
+    """T-X3-19: the nine identifiers of TLP 1.0 and 2.0, and no others."""
+    assert dict(tlp.MARKING_LEVELS) == LEVELS
+
+
+@given(st.lists(st.sampled_from([*LEVELS, OTHER]), max_size=4), st.lists(st.sampled_from([*LEVELS, OTHER]), max_size=3))
+def test_the_strictest_marking_counts(by_reference: list[str], granular: list[str]) -> None:
+    """By reference or on any part: what is strictest for a part is strictest for the object that carries it."""
+    found = factories.indicator(
+        object_marking_refs=by_reference,
+        granular_markings=[{"marking_ref": each, "selectors": ["name"]} for each in granular],
+    )
+    expected = [LEVELS[each] for each in by_reference + granular if each in LEVELS]
+    assert tlp.level_of(found) == max(expected, default=None)
+
+
+def test_an_unmarked_object_has_no_level() -> None:
+    """Its collection decides; a marking that is no TLP marking says nothing about the level."""
+    assert tlp.level_of(factories.indicator()) is None
+    assert tlp.level_of(factories.indicator(object_marking_refs=[OTHER])) is None
+
+
+@pytest.mark.parametrize("name", ["object_marking_refs", "granular_markings"])
+@given(value=strategies.json_values)
+def test_malformed_markings_are_no_markings(name: str, value: Any) -> None:
+    """Levels are read of objects in any shape: structural validation lets odd ones through."""
+    assert tlp.level_of({name: value}) is None
+    assert tlp.level_of({name: [value]}) is None
+    assert tlp.level_of({name: [{"marking_ref": value}, value, factories.TLP1["red"]]}) in {None, Level.RED}
