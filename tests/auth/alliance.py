@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from taxii_server.auth import secrets
@@ -159,15 +159,16 @@ def alliance_in(urls: DatabaseUrls, *, filled: bool = True) -> Iterator[Alliance
 
 
 @contextmanager
-def statements(db: Database) -> Iterator[list[str]]:
-    """Collect the SQL sent while the block runs; transaction control is counted apart, so isn't here."""
+def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
+    """Collect the SQL sent while the block runs, by one database or by all; transaction control is counted apart."""
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
+    target = db.engine.sync_engine if isinstance(db, Database) else db
+    event.listen(target, "before_cursor_execute", note)
     try:
         yield sent
     finally:
-        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
+        event.remove(target, "before_cursor_execute", note)
