@@ -39,7 +39,7 @@ _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 5
 # A statement that outlives its timeout answers 503: a page costs milliseconds, the largest envelope seconds.
 _SESSION = (
-    "-c timezone=UTC -c jit=off -c statement_timeout=60s -c lock_timeout=30s "
+    "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=60s -c lock_timeout=30s "
     "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
 )
 # SQLSTATEs that are the database's trouble, not the statement's, though drivers class them otherwise

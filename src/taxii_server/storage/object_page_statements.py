@@ -14,47 +14,53 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-# The default view. Merges five walks of ix_object_versions_latest, one a level, and one of
-# ix_object_versions_late; its condition is repeated to the letter, so that Postgres may use it.
+# The default view. Merges five walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. The
+# index's condition is repeated to the letter, so that Postgres may use it; each walk has its own limit, so that Postgres
+# doesn't prefer to read a level whole and sort it.
 LATEST = text("""
     WITH walked AS (
         SELECT * FROM (
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
              AND superseded_level > level AND newer_form_level > level
              AND superseded_level > :clearance AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
              AND superseded_level > level AND newer_form_level > level
              AND superseded_level > :clearance AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
              AND superseded_level > level AND newer_form_level > level
              AND superseded_level > :clearance AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
              AND superseded_level > level AND newer_form_level > level
              AND superseded_level > :clearance AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
              AND superseded_level > level AND newer_form_level > level
              AND superseded_level > :clearance AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
@@ -65,6 +71,7 @@ LATEST = text("""
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz))
+           ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
@@ -94,7 +101,7 @@ LATEST_OF_TYPES = text("""
                     AND form = ANY(CAST(:forms AS smallint[]))
                   ORDER BY date_added LIMIT :rows) AS walk
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
@@ -105,6 +112,7 @@ LATEST_OF_TYPES = text("""
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz))
+           ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
@@ -121,42 +129,47 @@ LATEST_OF_TYPES = text("""
 NEWEST_FORM = text("""
     WITH walked AS (
         SELECT * FROM (
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
              AND newer_form_level > level
              AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
              AND newer_form_level > level
              AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
              AND newer_form_level > level
              AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
              AND newer_form_level > level
              AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
              AND newer_form_level > level
              AND newer_form_level > :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
+           ORDER BY date_added LIMIT :rows)
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
@@ -167,6 +180,7 @@ NEWEST_FORM = text("""
                                 AND later.form > late.form
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz))
+           ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
@@ -195,7 +209,7 @@ NEWEST_FORM_OF_TYPES = text("""
                     AND form = ANY(CAST(:forms AS smallint[]))
                   ORDER BY date_added LIMIT :rows) AS walk
        UNION ALL
-          SELECT date_added, stix_id, form, version, body_bytes, body
+         (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
@@ -206,6 +220,7 @@ NEWEST_FORM_OF_TYPES = text("""
                                 AND later.form > late.form
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz))
+           ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _GZIP = 16 + zlib.MAX_WBITS
+_PIECE = 8 * 1024
 
 
 async def read_body(request: Request, limit: int, patience: timedelta) -> bytes:
@@ -57,18 +58,21 @@ async def read_body(request: Request, limit: int, patience: timedelta) -> bytes:
 
 def _inflate(body: bytes, limit: int) -> bytes:
     whole = bytearray()
-    rest = body
+    # in pieces: what follows a member is copied at its end, and a body may hold a member every twenty octets
+    rest = memoryview(body)
     try:
         while rest:
             member = zlib.decompressobj(_GZIP)
-            whole += member.decompress(rest, limit + 1 - len(whole))
-            if len(whole) > limit:
-                message = f"The body unpacks to more than max_content_length, {limit} octets: send fewer objects at a time."
-                raise InflatedTooLarge(message)
-            if not member.eof:
-                message = "The gzip body is cut short."
-                raise BadBody(message)
-            rest = member.unused_data.lstrip(b"\0")
+            while not member.eof:
+                if not rest:
+                    message = "The gzip body is cut short."
+                    raise BadBody(message)
+                piece, rest = rest[:_PIECE], rest[_PIECE:]
+                whole += member.decompress(piece, limit + 1 - len(whole))
+                if len(whole) > limit:
+                    message = f"The body unpacks to more than max_content_length, {limit} octets: send fewer objects at a time."
+                    raise InflatedTooLarge(message)
+            rest = _without_padding(body, len(body) - len(rest) - len(member.unused_data))
     except zlib.error as error:
         message = "The body is announced as gzip but isn't."
         raise BadBody(message) from error
@@ -76,6 +80,13 @@ def _inflate(body: bytes, limit: int) -> bytes:
         message = "The gzip body is empty."
         raise BadBody(message)
     return bytes(whole)
+
+
+def _without_padding(body: bytes, start: int) -> memoryview:
+    """Give what follows from `start` on, without the zeros that may fill up a gzip file."""
+    while body.startswith(b"\0", start):
+        start += 1
+    return memoryview(body)[start:]
 
 
 def _too_large(limit: int) -> BodyTooLarge:

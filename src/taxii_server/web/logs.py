@@ -42,8 +42,10 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
+    for name in ("uvicorn", "uvicorn.error", "alembic"):
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True
-    # alembic tells of every start; uvicorn of every connection
+    # our own line tells of each request, and without the query
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
     logging.getLogger("alembic").setLevel(logging.WARNING)

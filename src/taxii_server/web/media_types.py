@@ -19,7 +19,9 @@ _SATISFIED = {"application/json", _STIX}
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_MEDIA = re.compile(rf"\s*(?P<type>{_TOKEN}/{_TOKEN})(?P<parameters>(?:\s*;\s*(?:{_TOKEN}\s*=\s*(?:{_TOKEN}|{_QUOTED}))?)*)\s*")
+_MEDIA = re.compile(
+    rf"\s*(?P<type>{_TOKEN}/{_TOKEN})(?P<parameters>(?:\s*;\s*(?:{_TOKEN}\s*=\s*(?:{_TOKEN}|{_QUOTED}))?)*)\s*"
+)
 _PARAMETER = re.compile(rf"(?P<name>{_TOKEN})\s*=\s*(?P<value>{_TOKEN}|{_QUOTED})")
 _ITEM = re.compile(rf'(?:[^",]|{_QUOTED})+')
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
@@ -83,9 +85,7 @@ def _parse(text: str) -> _Media | None:
     parts = _MEDIA.fullmatch(text)
     if parts is None:
         return None
-    found = {
-        one["name"].lower(): _unquoted(one["value"]) for one in _PARAMETER.finditer(parts["parameters"])
-    }
+    found = {one["name"].lower(): _unquoted(one["value"]) for one in _PARAMETER.finditer(parts["parameters"])}
     weight = found.get("q", "1")
     if not _WEIGHT.fullmatch(weight):
         return None
