@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide
 from taxii_server.domain.stix_versions import standings
-from taxii_server.storage import clocks, stored_versions
+from taxii_server.storage import arrays, clocks, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,19 +83,23 @@ async def add(
                 "member": target.member,
                 "client": target.client,
                 "status": status_id,
-                "date_added": [outcome.place.date_added for outcome, _, _ in new],
-                "stix_id": [columns.stix_id for _, columns, _ in new],
-                "form": [int(columns.form) for _, columns, _ in new],
-                "version_at": [outcome.place.version_at for outcome, _, _ in new],
-                "version": [outcome.version for outcome, _, _ in new],
-                "stix_type": [columns.stix_type for _, columns, _ in new],
-                "digest": [columns.digest for _, columns, _ in new],
-                "level": [int(outcome.place.level) for outcome, _, _ in new],
-                "marked": [columns.level is not None for _, columns, _ in new],
-                "superseded_level": [standing[outcome.place.date_added].superseded_level for outcome, _, _ in new],
-                "newer_form_level": [standing[outcome.place.date_added].newer_form_level for outcome, _, _ in new],
-                "late_after": [outcome.late_after for outcome, _, _ in new],
-                "body": [body.decode() for _, _, body in new],
+                "date_added": arrays.instants(outcome.place.date_added for outcome, _, _ in new),
+                "stix_id": arrays.texts(columns.stix_id for _, columns, _ in new),
+                "form": arrays.numbers(columns.form for _, columns, _ in new),
+                "version_at": arrays.instants(outcome.place.version_at for outcome, _, _ in new),
+                "version": arrays.texts(outcome.version for outcome, _, _ in new),
+                "stix_type": arrays.texts(columns.stix_type for _, columns, _ in new),
+                "digest": arrays.octets(columns.digest for _, columns, _ in new),
+                "level": arrays.numbers(outcome.place.level for outcome, _, _ in new),
+                "marked": arrays.booleans(columns.level is not None for _, columns, _ in new),
+                "superseded_level": arrays.numbers(
+                    standing[outcome.place.date_added].superseded_level for outcome, _, _ in new
+                ),
+                "newer_form_level": arrays.numbers(
+                    standing[outcome.place.date_added].newer_form_level for outcome, _, _ in new
+                ),
+                "late_after": arrays.instants(outcome.late_after for outcome, _, _ in new),
+                "body": arrays.texts(body.decode() for _, _, body in new),
             },
         )
         await stored_versions.set_standings(

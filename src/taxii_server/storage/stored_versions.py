@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from taxii_server.domain.stix_versions import Standing, Version, standings
+from taxii_server.storage import arrays
 from taxii_server.storage.tables import object_versions
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ RESTAND = text("""
 
 async def of_objects(connection: Connection, collection_id: UUID, stix_ids: Iterable[str]) -> list[StoredVersion]:
     """Read every stored version of the named objects, whatever its level."""
-    asked = {"collection": collection_id, "stix_ids": list(stix_ids)}
+    asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
     return [_stored(row) for row in await connection.execute(OF_OBJECTS, asked)]
 
 
@@ -104,9 +105,9 @@ async def set_standings(
             RESTAND,
             {
                 "collection": collection_id,
-                "dates": [date_added for date_added, _ in changed],
-                "superseded": [standing.superseded_level for _, standing in changed],
-                "newer_form": [standing.newer_form_level for _, standing in changed],
+                "dates": arrays.instants(date_added for date_added, _ in changed),
+                "superseded": arrays.numbers(standing.superseded_level for _, standing in changed),
+                "newer_form": arrays.numbers(standing.newer_form_level for _, standing in changed),
             },
         )
 
