@@ -284,6 +284,14 @@ def test_custom_properties_may_have_the_names_of_stix2_parameters(name: str) -> 
     check(factories.malware(external_references=[{"source_name": "a", "description": "b", name: 1}]))
 
 
+def test_hashes_as_they_are_today_pass() -> None:
+    """TLSH has begun with T1 since 2021; SSDEEP grows to 148 characters."""
+    ssdeep = f"3:{'A' * 64}:{'b' * 64}"
+    found = {"type": "file", "id": stix_id("file"), "hashes": {"TLSH": f"T1{'A0' * 35}", "SSDEEP": ssdeep, "MD5": MD5}}
+    stix2_rules.check(found, Form.STIX_2_1)
+    assert refusal({**found, "hashes": {"MD5": "T1"}}, Form.STIX_2_1) == "hashes: 'T1' is not a valid MD5 hash"
+
+
 def test_custom_marking_types_pass() -> None:
     """`definition_type` names one of two types or another that the parties agreed on."""
     check(factories.marking(definition_type="x-alliance", definition={"tier": 2}))
@@ -352,7 +360,7 @@ def test_patterns_that_pass(pattern: str) -> None:
         ("ipv4-addr:value = '198.51.100.1'", "pattern, line 1, column 1"),
         ("[file:hashes.MD5 = 'zz']", "pattern compares MD5 with something that is no such hash"),
         ("[a:b = 1] WITHIN 5 SECONDS WITHIN 6 SECONDS", "pattern has the qualifier WITHIN twice"),
-        ("(" * 2000 + "[a:b = 1]" + ")" * 2000, "nested too deeply"),
+        ("(" * 2000 + "[a:b = 1]" + ")" * 2000, "pattern nests its parentheses too deeply"),
     ],
     ids=lambda value: value[:30],
 )

@@ -314,9 +314,13 @@ def _dictionary(value: Any, prop: Any, where: str, form: Form) -> Any:
 
 
 def _hashes(value: Any, prop: Any, where: str, form: Form) -> Any:
+    given = {}
     for name, digest in _dictionary(value, prop, where, form).items():
         _string(digest, prop, f"{where}.{_quoted(name)}", form)
-    return value
+        # stix2 knows neither today's TLSH, which begins with T1, nor that an SSDEEP hash may have 148 characters
+        kind = name.upper()
+        given[name] = digest.removeprefix("T1") if kind == "TLSH" else digest[:128] if kind == "SSDEEP" else digest
+    return given
 
 
 def _embedded(value: Any, prop: Any, where: str, form: Form) -> Any:
@@ -459,6 +463,8 @@ def _tree(pattern: str, form: Form) -> Any:
     parser._errHandler = BailErrorStrategy()  # noqa: SLF001 - the runtime offers no other way to stop at the first error
     try:
         return parser.pattern()
+    except RecursionError:
+        raise Refused("pattern nests its parentheses too deeply") from None
     except ParseCancellationException as cancelled:
         cause = cancelled.args[0] if cancelled.args else None
         if isinstance(cause, RecognitionException):

@@ -181,8 +181,11 @@ class Validators:
         ready: set[int] = set()
         try:
             while len(ready) < self._processes:
-                answers = [asyncio.wrap_future(pool.submit(_say_who)) for _ in range(self._processes)]
-                ready.update(await asyncio.gather(*answers))
+                answers = {asyncio.wrap_future(pool.submit(_say_who)) for _ in range(self._processes)}
+                for answer in answers:
+                    answer.add_done_callback(_notice)
+                await asyncio.wait(answers)
+                ready.update([answer.result() for answer in answers])
         except BrokenExecutor as error:
             self._forget(pool)
             raise ValidatorsGone("the validating processes could not be started") from error
@@ -191,7 +194,7 @@ class Validators:
         """End the processes, once they have finished the chunks at hand."""
         self._closed = True
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown()
             self._pool = None
 
     async def judge(self, slices: Sequence[bytes], validation: Validation) -> list[Verdict]:
@@ -224,9 +227,9 @@ class Validators:
             raise ValidatorsGone("the processes that check objects stopped; they are being started again") from error
         finally:
             for future in under_way:
-                if not future.cancel() and not future.cancelled():
-                    # asked for, or asyncio would report it as never seen
-                    future.exception()
+                # Never cancelled: a pool that breaks while it holds a cancelled future stops answering the others
+                # (CPython's terminate_broken raises). The few chunks of a push given up are judged for nothing.
+                future.add_done_callback(_notice)
 
     async def _running(self) -> ProcessPoolExecutor:
         async with self._starting:
@@ -254,6 +257,12 @@ class Validators:
             self._pool = None
             log.error("validators_gone")
             broken.shutdown(wait=False)
+
+
+def _notice(future: asyncio.Future[Any]) -> None:
+    # asked for, or asyncio would report it as never seen
+    if not future.cancelled():
+        future.exception()
 
 
 class _Push:
