@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -145,16 +145,10 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(listening))
         public_url = _public_url(here, listening, listener.getsockname()[1])
-        os.environ.update(
-            TAXII_DATABASE_URL=here.server_url,
-            TAXII_SECRET_KEY=here.secret_key,
-            TAXII_PUBLIC_URL=public_url,
-            TAXII_WORKERS=str(listening.workers),
-        )
-        os.environ.pop("TAXII_MIGRATION_DATABASE_URL", None)  # no business of what faces the network
         stack.enter_context(
             metrics.listening(here.settings.metrics_host, here.settings.metrics_port, listening.workers)
         )
+        stack.enter_context(_environment(here, public_url, listening.workers))
         config = uvicorn.Config(
             _APP,
             factory=True,
@@ -174,7 +168,13 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
             log.info("serving", url=public_url, workers=listening.workers)
             Multiprocess(config, sockets=[listener]).run()
             return
-        server = _Server(config, lambda: on_ready and on_ready(public_url))
+
+        def ready() -> None:
+            log.info("serving", url=public_url, workers=1)
+            if on_ready is not None:
+                on_ready(public_url)
+
+        server = _Server(config, ready)
         try:
             server.run(sockets=[listener])
         finally:
@@ -185,15 +185,32 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
             raise OperatorError("The server did not start; the log above says why.")
 
 
+@contextmanager
+def _environment(here: Place, public_url: str, workers: int) -> Iterator[None]:
+    """What the application reads, in this process or a worker's."""
+    before = dict(os.environ)
+    os.environ.update(
+        TAXII_DATABASE_URL=here.server_url,
+        TAXII_SECRET_KEY=here.secret_key,
+        TAXII_PUBLIC_URL=public_url,
+        TAXII_WORKERS=str(workers),
+    )
+    os.environ.pop("TAXII_MIGRATION_DATABASE_URL", None)  # no business of what faces the network
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            log.info("serving", url=os.environ["TAXII_PUBLIC_URL"], workers=1)
             self._on_ready()
 
 

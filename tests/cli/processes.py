@@ -1,0 +1,79 @@
+"""taxii-server as a process of its own, for tests of what only a process shows."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 60.0
+
+
+class Process:
+    """A running taxii-server and what it has said so far."""
+
+    def __init__(self, running: "subprocess.Popen[str]") -> None:
+        self.running = running
+        self._said: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def said(self) -> str:
+        """Its output, stdout and stderr together."""
+        return "".join(self._said)
+
+    def wait_for(self, words: str) -> str:
+        """Wait until it says this, and give all it has said."""
+        until = time.monotonic() + PATIENCE
+        while words not in self.said:
+            if self.running.poll() is not None or time.monotonic() > until:
+                self._listener.join(1)
+                raise AssertionError(f"it never said {words!r} but:\n{self.said}")
+            time.sleep(0.05)
+        return self.said
+
+    def stop(self, signal: int) -> int:
+        """Send a signal and give the exit code."""
+        self.running.send_signal(signal)
+        code = self.running.wait(PATIENCE)
+        self._listener.join(PATIENCE)
+        return code
+
+    def _listen(self) -> None:
+        if self.running.stdout is not None:
+            for line in self.running.stdout:
+                self._said.append(line)
+
+
+@contextmanager
+def taxii_server(*arguments: str, cwd: Path, settings: Mapping[str, str]) -> Iterator[Process]:
+    """Run taxii-server with these settings and no other; it is stopped in the end whatever happens."""
+    source = str(Path(__file__).parents[2] / "src")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXII_")}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "taxii_server.cli", *arguments],
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": source, "PYTHONUNBUFFERED": "1", **settings},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    process = Process(running)
+    try:
+        yield process
+    finally:
+        if running.poll() is None:
+            running.terminate()
+            try:
+                running.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+        process._listener.join(PATIENCE)
+        if running.stdout is not None:
+            running.stdout.close()

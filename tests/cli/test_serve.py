@@ -1,0 +1,220 @@
+"""`serve` refuses what is unsafe, speaks good TLS only, counts across workers and stops in order."""
+
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from taxii_server.cli import serve
+from tests.cli.conftest import Run
+from tests.cli.processes import Process, taxii_server
+
+_SERVING = re.compile(r'"url": "(?P<url>[^"]+)"')
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    files = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    files[0].write_bytes(signed.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+def url_of(process: Process) -> str:
+    said = process.wait_for('"event": "serving"')
+    found = _SERVING.search(said)
+    assert found is not None
+    return found["url"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "must not travel in clear"),  # noqa: S104 - refused
+        (["--host", "::"], "must not travel in clear"),
+        (["--host", "192.0.2.1"], "must not travel in clear"),
+        (["--host", "0.0.0.0", "--behind-tls-proxy"], "Set TAXII_PUBLIC_URL"),  # noqa: S104 - refused
+        (["--tls-cert", "c.pem"], "takes both"),
+        (["--tls-cert", "c.pem", "--tls-key", "k.pem"], "can't be used for TLS"),
+        (["--tls-cert", "c.pem", "--tls-key", "k.pem", "--behind-tls-proxy"], "Choose one"),
+        (["--host", "no host"], "There is no address no host"),
+    ],
+)
+def test_what_is_unsafe_is_refused(run: Run, arguments: list[str], said: str) -> None:
+    """Before anything listens, with what to give instead."""
+    refused = run("serve", "--port", "0", *arguments)
+
+    assert refused.code == 1
+    assert said in refused.err
+
+
+def test_a_taken_port_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port of the API as well as that of the metrics, by name."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        api = run("serve", "--port", port)
+        monkeypatch.setenv("TAXII_METRICS_PORT", port)
+        metrics = run("serve", "--port", "0")
+
+    assert (api.code, metrics.code) == (1, 1)
+    assert f"Port {port} of 127.0.0.1 can't be used" in api.err
+    assert "Set TAXII_METRICS_PORT" in metrics.err
+
+
+def test_an_encrypted_key_is_refused(run: Run, certificate: tuple[Path, Path]) -> None:
+    """It would ask for its password where nobody is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate[1].write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    )
+
+    refused = run("serve", "--port", "0", "--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1]))
+
+    assert refused.code == 1
+    assert "is encrypted" in refused.err
+
+
+@contextmanager
+def _tls_listener(certificate: tuple[Path, Path]) -> Iterator[int]:
+    """Shake hands with whoever connects, as the server would."""
+    context = serve.tls_context(*certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def shake() -> None:
+            connection, _ = listener.accept()
+            try:
+                with context.wrap_socket(connection, server_side=True) as made:
+                    made.recv(1)
+            except OSError:
+                connection.close()
+
+        thread = threading.Thread(target=shake)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join(10)
+
+
+def _shaken(certificate: tuple[Path, Path], version: ssl.TLSVersion, ciphers: str | None) -> tuple[str, str] | None:
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    context.minimum_version = context.maximum_version = version
+    if ciphers is not None:
+        context.set_ciphers(ciphers)
+    with _tls_listener(certificate) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as made:
+                cipher = made.cipher()
+                return (made.version() or "", cipher[0]) if cipher else None
+        except OSError:
+            return None
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("version", "ciphers", "accepted"),
+    [
+        (ssl.TLSVersion.TLSv1_3, None, True),
+        (ssl.TLSVersion.TLSv1_2, None, True),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256", False),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-SHA", False),
+        (ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256:@SECLEVEL=0", False),
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
+    ],
+)
+def test_tls_is_1_2_or_newer_with_good_suites(
+    certificate: tuple[Path, Path], version: ssl.TLSVersion, ciphers: str | None, accepted: bool
+) -> None:
+    """§8.2.2: TLS 1.2 and 1.3; none of the suites of RFC 7540 Appendix A (CBC, RSA key exchange)."""
+    assert (_shaken(certificate, version, ciphers) is not None) is accepted
+
+
+def test_it_serves_and_stops_in_order(environment: dict[str, str], tmp_path: Path) -> None:
+    """Ready once it says so; on SIGTERM it ends with 0."""
+    with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=environment) as process:
+        url = url_of(process)
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert httpx.get(f"{url}/taxii2/").status_code == 401
+        assert "server" not in httpx.get(f"{url}/healthz").headers
+
+        assert process.stop(signal.SIGTERM) == 0
+
+    assert environment["TAXII_SECRET_KEY"] not in process.said
+
+
+def test_it_speaks_tls(environment: dict[str, str], certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    """With a certificate it speaks HTTPS and says so in its URLs."""
+    arguments = ("serve", "--host", "localhost", "--port", "0")
+    tls = ("--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1]))
+    with taxii_server(*arguments, *tls, cwd=tmp_path, settings=environment) as process:
+        url = url_of(process)
+        assert url.startswith("https://localhost:")
+        answer = httpx.get(f"{url}/healthz", verify=ssl.create_default_context(cafile=str(certificate[0])))
+        assert answer.status_code == 200
+
+
+@pytest.mark.slow
+def test_metrics_add_up_over_workers(environment: dict[str, str], tmp_path: Path) -> None:
+    """Whichever worker answered, and also after one was killed, every request is counted once."""
+    metrics = free_port()
+    settings = environment | {"TAXII_METRICS_PORT": str(metrics)}
+    with taxii_server("serve", "--port", "0", "--workers", "2", cwd=tmp_path, settings=settings) as process:
+        url = url_of(process)
+        process.wait_for("Application startup complete")
+        for _ in range(20):
+            assert httpx.get(f"{url}/taxii2/", timeout=30).status_code == 401
+        before = _requests(metrics)
+        worker = re.search(r"Started server process \[(\d+)\]", process.said)
+        assert worker is not None
+        subprocess.run(["kill", "-9", worker[1]], check=True)  # noqa: S607 - by its own number
+        process.wait_for("died")
+
+        assert (before, _requests(metrics)) == (20, 20)
+        assert process.stop(signal.SIGTERM) == 0
+
+
+def _requests(port: int) -> float:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    counted = re.findall(r'^taxii_requests_total\{[^}]*route="/taxii2/"[^}]*\} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, counted))
