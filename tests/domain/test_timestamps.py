@@ -98,7 +98,7 @@ def test_parameters_have_bounds(text: str) -> None:
 
 @given(strategies.timestamps())
 def test_stix_timestamps_of_up_to_six_digits_are_read(text: str) -> None:
-    """DESIGN: up to six fractional digits can be kept apart."""
+    """Up to six fractional digits can be kept apart."""
     digits = text[20:-1]
     assert timestamps.to_taxii(timestamps.from_stix(text)) == f"{text[:19]}.{digits.ljust(6, '0')}Z"
 

@@ -70,7 +70,7 @@ def alive(process: int) -> bool:
 
 
 def test_the_octets_of_each_object_are_kept() -> None:
-    """Promise: what was posted comes back byte for byte, number spelling, Unicode, escapes and whitespace included."""
+    """What was posted comes back byte for byte, number spelling, Unicode, escapes and whitespace included."""
     texts = [
         '{ "type" :"a",\t"n": 1.0e+2, "m": -0, "k": 1E400 }',
         '{"ü": "\\u00fc\\/ 🦊 \\ud83e\\udd8a", "type":"b"}',
@@ -168,7 +168,7 @@ def test_too_many_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @BOTH
 async def test_each_object_has_its_verdict_in_order(validators: Validators, how: Validation) -> None:
-    """Promise 2: one bad object never sinks the envelope; verdicts come in the order of the objects."""
+    """T-ADD-06: one bad object never sinks the envelope; verdicts come in the order of the objects."""
     good = [as_json(factories.malware(id=stix_id("malware", number))) for number in range(150)]
     slices = [*good[:70], b"{}", *good[70:], b"[]"]
     verdicts = await validators.judge(slices, how)
@@ -280,7 +280,7 @@ async def test_many_equal_names_cost_time_in_proportion(validators: Validators, 
 
 
 async def test_a_big_push_does_not_stall_the_event_loop() -> None:
-    """Issue: a big push must not stall the pollers: while two thousand objects are judged the loop stays free."""
+    """A big push must not stall the pollers: while two thousand objects are judged the loop stays free."""
     body = envelope(*[factories.indicator(id=stix_id("indicator", number)) for number in range(2000)])
     pool = Validators(1, max_object_length=MAX_OBJECT_LENGTH)
     await pool.warm()
