@@ -55,14 +55,14 @@ READ = row(401, other=200, elsewhere=404, stranger=404, issued_elsewhere=404, ne
 IN_GROUP = row(401, other=200, elsewhere=404, stranger=404)
 GROUP = "/taxii2/{trust_group}/"
 COLLECTION = "/taxii2/{trust_group}/collections/{collection}/"
-OPEN = {role: 200 for role in ROLES}
+OPEN = dict.fromkeys(ROLES, 200)
 
 MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/taxii2/"): row(401, other=200),
     ("GET", GROUP): IN_GROUP,
     # somebody else's status is not found, whoever it is
     ("GET", f"{GROUP}status/{{status_id}}/"): row(
-        401, other=404, **{"both": 200, "issued_read": 200, "read_token": 200, "issued_elsewhere": 200}
+        401, other=404, both=200, issued_read=200, read_token=200, issued_elsewhere=200
     ),
     ("GET", f"{GROUP}collections/"): IN_GROUP,
     ("GET", COLLECTION): SEEN,
@@ -199,7 +199,7 @@ async def test_each_role_gets_exactly_its_status(
         if ("{collection}" if role == "issued-elsewhere" else "{trust_group}") in path and path.endswith("/")
     ],
 )
-async def test_hidden_and_absent_cannot_be_told_apart(  # noqa: PLR0913 - what is asked by whom and how
+async def test_hidden_and_absent_cannot_be_told_apart(
     exchange: Exchange,
     credentials: dict[tuple[str, str], dict[str, str]],
     method: str,

@@ -146,14 +146,15 @@ def fill(exchange: Exchange) -> None:
     alliance.collection("fraud-intel", "indicators")
     alliance.collection("fraud-intel", "scratch", validation="structural")
     alliance.collection("crime-desk", "cases", validation="structural")
-    for slug, grants in {
+    members: dict[str, dict[str, tuple[str, ...]]] = {
         "north": {"fraud-intel/indicators": BOTH, "fraud-intel/scratch": BOTH},
         "harbour": {"fraud-intel/indicators": ("read",), "fraud-intel/scratch": BOTH},
         "tide": {"fraud-intel/indicators": ("write",)},
         "court": {"fraud-intel/indicators": ()},
         "constabulary": {"crime-desk/cases": BOTH},
         "stranger": {},
-    }.items():
+    }
+    for slug, grants in members.items():
         alliance.member(slug)
         for name, rights in grants.items():
             alliance.grant(slug, name, rights)

@@ -62,8 +62,10 @@ class Storm:
             finally:
                 written.set()
 
-        pollers = [self._poll(written, by_next=number < 2, number=number) for number in range(4)]
-        _, *outcome.polled = await asyncio.gather(write_all(), *pollers)
+        async with asyncio.TaskGroup() as group:
+            pollers = [group.create_task(self._poll(written, by_next=number < 2, number=number)) for number in range(4)]
+            group.create_task(write_all())
+        outcome.polled = [poller.result() for poller in pollers]
         return outcome
 
     async def _write(self, number: int, outcome: Outcome) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import subprocess
 import sys
+from asyncio.subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 import httpx
@@ -89,7 +89,7 @@ async def test_the_same_holds_with_several_workers(
         "TAXII_DATA_DIR": str(tmp_path),
     }
     command = [sys.executable, "-m", "taxii_server.cli", "serve", "--port", str(port), "--workers", "2"]
-    server = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    server = await asyncio.create_subprocess_exec(*command, env=environment, stderr=DEVNULL, stdout=DEVNULL)
     try:
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as http:
@@ -97,7 +97,7 @@ async def test_the_same_holds_with_several_workers(
             outcome = await storm(fresh_exchange, http, envelopes=60).blow()
     finally:
         server.terminate()
-        await asyncio.to_thread(server.wait, 30)
+        await asyncio.wait_for(server.wait(), 30)
 
     assert outcome.failed == []
     assert len(outcome.acknowledged) > 2500

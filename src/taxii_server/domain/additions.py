@@ -76,12 +76,13 @@ def decide(
     date_added = base
     for columns, level in incoming:
         history = of_object[columns.stix_id]
-        outcome = history.already_there(columns)
+        outcome: Outcome | None = history.already_there(columns)
         if outcome is None:
             date_added = history.free_date(columns, date_added + MICROSECOND)
             place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
-            outcome = Store(place, columns.version or to_taxii(date_added), history.late_after(place))
-            history.learn(Known(place, outcome.version, columns.digest))
+            version = columns.version or to_taxii(date_added)
+            outcome = Store(place, version, history.late_after(place))
+            history.learn(Known(place, version, columns.digest))
         outcomes.append(outcome)
     return outcomes
 

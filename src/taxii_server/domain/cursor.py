@@ -7,7 +7,6 @@ evaluated again under the present caller's rights, so a forged one shows nothing
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -69,7 +68,7 @@ class Cursor:
             octets = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = _from_plain(json.loads(octets))
             again = cursor.encode()
-        except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise BadCursor from error
         if again != text:
             raise BadCursor

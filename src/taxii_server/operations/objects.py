@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict
+from taxii_server.domain.additions import Conflict, Outcome, Store
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.filters import Exactly, Filter, Keyword
@@ -107,7 +107,7 @@ async def add_objects(
     )
 
 
-async def store(  # noqa: PLR0913 - what is stored where by whose judgement
+async def store(
     database: Database,
     validators: Validators,
     target: Writable,
@@ -224,7 +224,7 @@ def _status(
     status_id: UUID,
     requested_at: datetime,
     verdicts: Sequence[Verdict],
-    outcomes: Sequence[object_writes.Outcome],
+    outcomes: Sequence[Outcome],
 ) -> Status:
     successes: list[Detail] = []
     failures: list[Detail] = []
@@ -240,7 +240,7 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
-    stored = sum(isinstance(outcome, object_writes.Store) for outcome in outcomes)
+    stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
 
 

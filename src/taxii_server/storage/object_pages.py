@@ -67,7 +67,7 @@ class Bounds:
     page_bytes: int
 
 
-async def page(  # noqa: PLR0913 - a page is all of these
+async def page(
     connection: Connection,
     where: Readable,
     want: Filter,

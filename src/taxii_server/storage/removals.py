@@ -31,7 +31,7 @@ MOVE_OUT = text("""
 """)
 
 
-async def remove(  # noqa: PLR0913 - who did it and why are two facts each
+async def remove(
     connection: Connection,
     collection_id: UUID,
     versions: Sequence[StoredVersion],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DETAILS = msgspec.json.Decoder(tuple[Detail, ...])
 
 
-async def write(  # noqa: PLR0913 - a status belongs to a collection, a member and a client
+async def write(
     connection: Connection,
     status: Status,
     *,

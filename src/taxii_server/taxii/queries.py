@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from taxii_server.domain import timestamps
 from taxii_server.domain.cursor import Endpoint, resume
 from taxii_server.domain.errors import BadParameter
-from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Filter, Keyword
+from taxii_server.domain.filters import ALL_VERSIONS, Exactly, Filter, Keyword
 from taxii_server.domain.stix_objects import FORMS, LARGEST_INTEGER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -54,10 +54,11 @@ def page_query(
         BadParameter: naming the parameter and what is wrong with it.
     """
     given = _fields(query, FIELDS[endpoint])
-    wanted = {_FILTER_FIELDS[name]: _READERS[name](name, text) for name, text in given.items() if name in _READERS}
+    wanted = _read(given)
     if stix_id is not None:
         wanted["ids"] = (stix_id,)
-    asked = Filter(**wanted) if endpoint is not Endpoint.VERSIONS else Filter(**wanted, versions=ALL_VERSIONS)
+    # the versions endpoint takes no match[version]: all is its point
+    asked = Filter(**wanted, versions=ALL_VERSIONS) if endpoint is Endpoint.VERSIONS else Filter(**wanted)
     limit = _limit(given["limit"]) if "limit" in given else None
     if "next" in given:
         cursor = resume(given["next"], endpoint, collection_id, asked, frozenset(wanted))
@@ -75,8 +76,7 @@ def delete_query(query: str) -> Filter | None:
     given = _fields(query, _DELETE_FIELDS)
     if not given:
         return None
-    wanted = {_FILTER_FIELDS[name]: _READERS[name](name, text) for name, text in given.items()}
-    return Filter(**{"versions": ALL_VERSIONS} | wanted)
+    return Filter(**{"versions": ALL_VERSIONS, **_read(given)})
 
 
 def _fields(query: str, known: frozenset[str]) -> dict[str, str]:
@@ -97,6 +97,11 @@ def _fields(query: str, known: frozenset[str]) -> dict[str, str]:
             raise BadParameter(name, message)
         found[name] = value
     return found
+
+
+def _read(given: Mapping[str, str]) -> dict[str, Any]:
+    """Read the fields that filter, by what `Filter` calls them."""
+    return {_READERS[name].field: _READERS[name].read(name, text) for name, text in given.items() if name in _READERS}
 
 
 def _values(name: str, text: str) -> tuple[str, ...]:
@@ -152,17 +157,15 @@ def _forms(name: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(FORMS[value]) for value in _values(name, text) if value in FORMS))
 
 
-_READERS = {
-    "added_after": _added_after,
-    "match[id]": _values,
-    "match[type]": _values,
-    "match[version]": _versions,
-    "match[spec_version]": _forms,
-}
-_FILTER_FIELDS = {
-    "added_after": "added_after",
-    "match[id]": "ids",
-    "match[type]": "types",
-    "match[version]": "versions",
-    "match[spec_version]": "forms",
+class _Reader(NamedTuple):
+    field: str
+    read: Callable[[str, str], object]
+
+
+_READERS: Mapping[str, _Reader] = {
+    "added_after": _Reader("added_after", _added_after),
+    "match[id]": _Reader("ids", _values),
+    "match[type]": _Reader("types", _values),
+    "match[version]": _Reader("versions", _versions),
+    "match[spec_version]": _Reader("forms", _forms),
 }

@@ -15,7 +15,6 @@ from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.web.media_types import TAXII
 
-
 if TYPE_CHECKING:
     from taxii_server.domain.access import TrustGroup
     from taxii_server.domain.statuses import Detail, Status

@@ -54,7 +54,7 @@ class Unexpected(TaxiiServerError):
 class Render(Protocol):
     """How a face writes an error as a response."""
 
-    def __call__(self, error: TaxiiServerError, status: int, request_id: str) -> Response:
+    def __call__(self, error: TaxiiServerError, status: int, request_id: str, /) -> Response:
         """Write `error` under `status`; the request's id is the error's."""
 
 

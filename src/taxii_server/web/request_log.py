@@ -85,7 +85,8 @@ class RequestLog:
             except ClientDisconnect:
                 status = _CLIENT_LEFT
             except Exception as error:
-                log.error("unexpected", request_id=identifier, exception=_kinds(error), where=_frames(error))
+                # without the exception itself, whose message may quote what was sent
+                log.critical("unexpected", request_id=identifier, exception=_kinds(error), where=_frames(error))
                 if status is not None:
                     # the answer has begun: cut the connection, or the client would take it for whole
                     raise

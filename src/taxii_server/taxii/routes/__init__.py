@@ -11,6 +11,7 @@ from taxii_server.taxii.routes import collections, information, objects
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
 
+
 def router(service: Service) -> APIRouter:
     """Make all TAXII routes."""
     whole = APIRouter()

@@ -39,7 +39,7 @@ _QUERY = {
 }
 
 
-def document(  # noqa: PLR0913 - what an endpoint is
+def document(
     router: APIRouter,
     method: str,
     path: str,
