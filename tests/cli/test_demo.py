@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from taxii_server.cli import demo_objects
 from taxii_server.domain.access import Validation
 from taxii_server.operations.validation import Accepted, Validators, cut
+from tests import parts
 from tests.cli.processes import taxii_server
 
 
@@ -56,6 +58,7 @@ def test_demo_objects_are_the_same_on_every_run_and_nobodys() -> None:
 
 def test_what_the_demo_prints_works_as_printed(folder: Path) -> None:
     """Each line pasted into a shell is answered; started again, the same clients and data are there."""
+    parts.need(shutil.which("curl"), "curl")
     settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
     arguments = ("demo", "--port", "0", "--data-dir", str(folder / "demo"))
     with taxii_server(*arguments, cwd=folder, settings=settings) as process:

@@ -68,4 +68,5 @@ app.command("openapi")(openapi.openapi)
 
 def main() -> None:
     """Run the command line."""
+    output.any_terminal()
     app()

@@ -34,7 +34,8 @@ class Place:
     owner_url: str | None = field(repr=False)
     secret_key: str = field(repr=False)
     embedded: bool
-    data_dir: Path | None = None
+    public_url: str | None = None
+    """Where clients find the server, if that is set and holds for this database."""
 
     def run(self, operation: Callable[[Database], Awaitable[T]]) -> T:
         """Run one operation on the database."""
@@ -91,6 +92,7 @@ def place(*, own_data_dir: Path | None = None) -> Iterator[Place]:
     """
     settings = environment.load()
     given = settings.secret_key.get_secret_value() if settings.secret_key else None
+    public_url = settings.public_url if "public_url" in settings.model_fields_set else None
     if settings.database_url is not None and own_data_dir is None:
         owner = settings.migration_database_url
         yield Place(
@@ -99,6 +101,7 @@ def place(*, own_data_dir: Path | None = None) -> Iterator[Place]:
             owner_url=owner.get_secret_value() if owner else None,
             secret_key=given or "",
             embedded=False,
+            public_url=public_url,
         )
         return
     data_dir = own_data_dir or data_dir_of(settings)
@@ -109,7 +112,7 @@ def place(*, own_data_dir: Path | None = None) -> Iterator[Place]:
             owner_url=urls.owner,
             secret_key=_secret_key(data_dir) if given is None or own_data_dir else given,
             embedded=True,
-            data_dir=data_dir,
+            public_url=public_url if own_data_dir is None else None,
         )
 
 

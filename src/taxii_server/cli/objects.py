@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -95,13 +95,13 @@ def export(
     with context.place() as here, ExitStack() as stack:
         here.need_schema()
         total = here.run(partial(transfer.count, collection=collection)) if versions == "all" else None
-        file = sys.stdout if to is None else stack.enter_context(_writing(to))
+        file = sys.stdout.buffer if to is None else stack.enter_context(_writing(to))
         progress = stack.enter_context(output.progress("objects"))
 
         async def write(db: Database) -> None:
             written = -2  # the bundle's beginning and end are no objects
             async for part in transfer.export_objects(db, collection=collection, all_versions=versions == "all"):
-                file.write(part)
+                file.write(part.encode())  # JSON is UTF-8 whatever the terminal's encoding is
                 written += 1
                 if written > 0:
                     progress(written, total)
@@ -110,8 +110,8 @@ def export(
         file.flush()
 
 
-def _writing(path: Path) -> TextIO:
+def _writing(path: Path) -> BinaryIO:
     try:
-        return path.open("w", encoding="utf-8", newline="")
+        return path.open("wb")
     except OSError as error:
         raise OperatorError(f"{path} can't be written: {error.strerror}") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
+from io import TextIOWrapper
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -48,13 +49,29 @@ def refusal(error: TaxiiServerError) -> None:
         print(f"{error.title}; nothing was changed.", file=sys.stderr)
         return
     if isinstance(error, DatabaseGone):
-        message = "the database can't be used. Does it run, and does TAXII_DATABASE_URL name it and a role it lets in?"
+        message = (
+            f"the database can't be used{_cause(error)}. Does it run, and does TAXII_DATABASE_URL name it and a role "
+            "that it lets in?"
+        )
     print(f"{error.title}: {message}", file=sys.stderr)
+
+
+def _cause(error: DatabaseGone) -> str:
+    """What the driver said, for the operator's eyes; it never tells a password."""
+    said = str(getattr(error.__cause__, "orig", None) or "").strip()
+    return f" ({said.splitlines()[0]})" if said else ""
 
 
 def quiet_logs() -> None:
     """Log errors only, to stderr: a command says in its own words what it did, and what it couldn't."""
     logs.configure(None, "error")
+
+
+def any_terminal() -> None:
+    """Let no character that a terminal's encoding lacks end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def as_json(value: object) -> None:

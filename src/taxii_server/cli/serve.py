@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from taxii_server.cli import context, metrics
@@ -31,6 +32,7 @@ _KEEP_ALIVE: Final = 75  # longer than proxies keep a connection, so that they a
 # TLS 1.2 with forward secrecy and authenticated encryption only: none of RFC 7540 Appendix A (TAXII 2.1 §8.2.2). The
 # suites of TLS 1.3 are all allowed and not listed here; early data (0-RTT) is off in OpenSSL unless asked for.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_NOT_STARTED: Final = "The server did not start; the log above says why."
 # the only hosts that Settings lets speak plain HTTP
 _THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -166,7 +168,10 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
         )
         if listening.workers > 1:
             log.info("serving", url=public_url, workers=listening.workers)
-            Multiprocess(config, sockets=[listener]).run()
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+            if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+                raise OperatorError(_NOT_STARTED)
             return
 
         def ready() -> None:
@@ -182,7 +187,7 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not server.started:
-            raise OperatorError("The server did not start; the log above says why.")
+            raise OperatorError(_NOT_STARTED)
 
 
 @contextmanager
@@ -235,8 +240,8 @@ def _listener(listening: Listening) -> socket.socket:
 
 def _public_url(here: Place, listening: Listening, port: int) -> str:
     """Where clients find this server: as set, else the address it listens on if only this machine reaches it."""
-    if "public_url" in here.settings.model_fields_set:
-        return here.settings.public_url
+    if here.public_url is not None:
+        return here.public_url
     if listening.behind_tls_proxy or listening.host not in _THIS_MACHINE:
         raise OperatorError("Set TAXII_PUBLIC_URL to the https:// address by which clients reach this server.")
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
