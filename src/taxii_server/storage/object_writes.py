@@ -7,7 +7,9 @@ move the clock.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -18,14 +20,15 @@ from taxii_server.storage import arrays, clocks, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from taxii_server.domain.access import Writable
     from taxii_server.domain.stix_objects import Columns
-    from taxii_server.domain.stix_versions import Version
-    from taxii_server.domain.tlp import Level
+    from taxii_server.domain.stix_versions import Standing, Version
     from taxii_server.storage.clocks import Clock
     from taxii_server.storage.engine import Connection
+    from taxii_server.storage.stored_versions import StoredVersion
 
 INSERT = text("""
     INSERT INTO object_versions (
@@ -62,54 +65,61 @@ async def add(
         target.collection_id,
         {columns.stix_id for columns, _ in incoming},
     )
-    leveled = [(columns, _level(columns, target)) for columns, _ in incoming]
+    # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
+    plan = await asyncio.to_thread(_plan, stored, target, clock, incoming)
+    if plan.last_added is not None:
+        owner = {"member": target.member, "client": target.client, "status": status_id}
+        await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
+        await stored_versions.set_standings(connection, target.collection_id, plan.standings)
+        await clocks.move_clock(connection, target.collection_id, plan.last_added)
+    return plan.outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes of each object; the new rows, column by column; and what becomes of the rows that are there."""
+
+    outcomes: list[Outcome]
+    last_added: datetime | None
+    rows: dict[str, str]
+    standings: list[tuple[StoredVersion, Standing]]
+
+
+def _plan(
+    stored: Sequence[StoredVersion],
+    target: Writable,
+    clock: Clock,
+    incoming: Sequence[tuple[Columns, bytes]],
+) -> _Plan:
+    leveled = [(columns, target.unmarked_level if columns.level is None else columns.level) for columns, _ in incoming]
     outcomes = decide((Known(one.place, one.version, one.digest) for one in stored), leveled, clock.base)
     new = [
         (outcome, columns, body)
         for outcome, (columns, body) in zip(outcomes, incoming, strict=True)
         if isinstance(outcome, Store)
     ]
-    if new:
-        places: dict[str, list[Version]] = defaultdict(list)
-        for one in stored:
-            places[one.stix_id].append(one.place)
-        for outcome, _, _ in new:
-            places[outcome.place.stix_id].append(outcome.place)
-        standing = {date: found for some in places.values() for date, found in standings(some).items()}
-        await connection.execute(
-            INSERT,
-            {
-                "collection": target.collection_id,
-                "member": target.member,
-                "client": target.client,
-                "status": status_id,
-                "date_added": arrays.instants(outcome.place.date_added for outcome, _, _ in new),
-                "stix_id": arrays.texts(columns.stix_id for _, columns, _ in new),
-                "form": arrays.numbers(columns.form for _, columns, _ in new),
-                "version_at": arrays.instants(outcome.place.version_at for outcome, _, _ in new),
-                "version": arrays.texts(outcome.version for outcome, _, _ in new),
-                "stix_type": arrays.texts(columns.stix_type for _, columns, _ in new),
-                "digest": arrays.octets(columns.digest for _, columns, _ in new),
-                "level": arrays.numbers(outcome.place.level for outcome, _, _ in new),
-                "marked": arrays.booleans(columns.level is not None for _, columns, _ in new),
-                "superseded_level": arrays.numbers(
-                    standing[outcome.place.date_added].superseded_level for outcome, _, _ in new
-                ),
-                "newer_form_level": arrays.numbers(
-                    standing[outcome.place.date_added].newer_form_level for outcome, _, _ in new
-                ),
-                "late_after": arrays.instants(outcome.late_after for outcome, _, _ in new),
-                "body": arrays.texts(body.decode() for _, _, body in new),
-            },
-        )
-        await stored_versions.set_standings(
-            connection,
-            target.collection_id,
-            [(one, standing[one.date_added]) for one in stored],
-        )
-        await clocks.move_clock(connection, target.collection_id, new[-1][0].place.date_added)
-    return outcomes
-
-
-def _level(columns: Columns, target: Writable) -> Level:
-    return target.unmarked_level if columns.level is None else columns.level
+    if not new:
+        return _Plan(outcomes, None, {}, [])
+    places: dict[str, list[Version]] = defaultdict(list)
+    for one in stored:
+        places[one.stix_id].append(one.place)
+    for outcome, _, _ in new:
+        places[outcome.place.stix_id].append(outcome.place)
+    standing = {date: found for some in places.values() for date, found in standings(some).items()}
+    kept = [standing[outcome.place.date_added] for outcome, _, _ in new]
+    rows = {
+        "date_added": arrays.instants(outcome.place.date_added for outcome, _, _ in new),
+        "stix_id": arrays.texts(columns.stix_id for _, columns, _ in new),
+        "form": arrays.numbers(columns.form for _, columns, _ in new),
+        "version_at": arrays.instants(outcome.place.version_at for outcome, _, _ in new),
+        "version": arrays.texts(outcome.version for outcome, _, _ in new),
+        "stix_type": arrays.texts(columns.stix_type for _, columns, _ in new),
+        "digest": arrays.octets(columns.digest for _, columns, _ in new),
+        "level": arrays.numbers(outcome.place.level for outcome, _, _ in new),
+        "marked": arrays.booleans(columns.level is not None for _, columns, _ in new),
+        "superseded_level": arrays.numbers(one.superseded_level for one in kept),
+        "newer_form_level": arrays.numbers(one.newer_form_level for one in kept),
+        "late_after": arrays.instants(outcome.late_after for outcome, _, _ in new),
+        "body": arrays.texts(body.decode() for _, _, body in new),
+    }
+    return _Plan(outcomes, new[-1][0].place.date_added, rows, [(one, standing[one.date_added]) for one in stored])
