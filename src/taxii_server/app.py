@@ -22,6 +22,7 @@ from taxii_server.oauth.routes import router as oauth_router
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import load
+from taxii_server.site.api_document import describe
 from taxii_server.site.errors import render as site_error
 from taxii_server.site.health import router as health_router
 from taxii_server.storage.engine import Database
@@ -114,6 +115,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     )
     app.include_router(oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime)))
     app.include_router(health_router(database))
+    describe(app)
     refuse = _refuse(app)
     for kind in (TaxiiServerError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)

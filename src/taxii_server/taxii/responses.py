@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from taxii_server.domain import timestamps
 from taxii_server.domain.stix_objects import Form
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 _MEDIA_TYPES = {int(form): form.media_type for form in Form}
 
 
-class TaxiiResponse(Response):
+class TaxiiResponse(JSONResponse):
     """A response whose content type is TAXII's, to the letter."""
 
     media_type = TAXII
 
     def __init__(self, content: bytes = b"", status_code: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Take the octets; a charset would be added to a text type only."""
+        """Take the octets, which are JSON already."""
         super().__init__(content, status_code, headers)
+
+    def render(self, content: bytes) -> bytes:
+        """Send what is given."""
+        return content
 
 
 def resource(one: Resource, status_code: int = 200) -> TaxiiResponse:

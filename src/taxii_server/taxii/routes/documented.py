@@ -55,7 +55,7 @@ def document(
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
     parameters = [_parameter(name, "path", _PATH[name]) for name in names]
     parameters += [_parameter(name, "query", _QUERY[name]) for name in sorted(query)]
-    extra: dict[str, Any] = {"parameters": parameters}
+    extra: dict[str, Any] = {"parameters": parameters, "security": [{"basic": []}, {"oauth2": []}]}
     if body is not None:
         extra["requestBody"] = {
             "required": True,
