@@ -15,7 +15,8 @@ import pytest
 
 from taxii_server.cli import demo_objects
 from taxii_server.domain.access import Validation
-from taxii_server.operations.validation import Accepted, Validators, cut
+from taxii_server.operations.envelopes import cut
+from taxii_server.operations.validation import Accepted, Validators
 from tests import parts
 from tests.cli.processes import taxii_server
 

@@ -328,47 +328,6 @@ def test_granular_markings_cost_time_in_proportion() -> None:
     assert time.process_time() - began < 2
 
 
-SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "[file:hashes.MD5 IN ('d41d8cd98f00b204e9800998ecf8427e', 'd41d8cd98f00b204e9800998ecf8427f')]",
-        "[file:hashes.'SHA-256' MATCHES '^aa']",
-        "[file:hashes.'SHA-256' LIKE 'aa%']",
-        f"[file:hashes.'SHA-256' = '{SHA256}']",
-        "[network-traffic:src_ref.value ISSUBSET '198.51.100.0/24']",
-        " OR ".join(["[ipv4-addr:value = '198.51.100.1']"] * 1500),
-        "[" + " OR ".join([f"file:hashes.'SHA-256' = '{SHA256}'"] * 500) + "]",
-    ],
-    ids=lambda pattern: pattern[:40],
-)
-def test_patterns_that_pass(pattern: str) -> None:
-    """Valid patterns that stix2's own check refuses or overflows on, thousands of alternatives among them."""
-    check(factories.indicator(pattern=pattern))
-    check(factories.indicator_2_0(pattern=pattern))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "said"),
-    [
-        ("", "pattern, line 1, column 1"),
-        ("[a:b = 1", "pattern, line 1, column 9"),
-        ("[a:b = 1] nonsense", "pattern, line 1, column 11"),
-        ("[a:b =\n'1' ☃]", "pattern, line 2, column 5"),
-        ("ipv4-addr:value = '198.51.100.1'", "pattern, line 1, column 1"),
-        ("[file:hashes.MD5 = 'zz']", "pattern compares MD5 with something that is no such hash"),
-        ("[a:b = 1] WITHIN 5 SECONDS WITHIN 6 SECONDS", "pattern has the qualifier WITHIN twice"),
-        ("(" * 2000 + "[a:b = 1]" + ")" * 2000, "pattern nests its parentheses too deeply"),
-    ],
-    ids=lambda value: value[:30],
-)
-def test_patterns_that_are_refused(pattern: str, said: str) -> None:
-    """A STIX pattern is held against the grammar; the refusal names line and column."""
-    assert said in refusal(factories.indicator(pattern=pattern))
-
-
 def test_patterns_follow_the_grammar_of_their_version() -> None:
     """EXISTS came with STIX 2.1; `pattern_version` says which grammar an indicator of 2.1 means."""
     pattern = "[EXISTS a:b]"

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from taxii_server.domain import timestamps, tlp
+from taxii_server.domain.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,16 +169,11 @@ def shown_version(value: object) -> str | None:
 
 def _echo(value: object, name: str) -> str | None:
     text = value.get(name) if isinstance(value, dict) else None
-    return _printable(text[:_LONGEST_ECHO]) if isinstance(text, str) and text else None
+    return printable(text[:_LONGEST_ECHO]) if isinstance(text, str) and text else None
 
 
 def _shown(text: str) -> str:
-    return _printable(text if len(text) <= 40 else text[:40] + "…")  # noqa: PLR2004 - enough to find the place
-
-
-def _printable(text: str) -> str:
-    """Give text fit for a status and a log line: no NUL (Postgres can't hold one), no control or bidi characters."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return printable(text if len(text) <= 40 else text[:40] + "…")  # noqa: PLR2004 - enough to find the place
 
 
 class _Hooks:

@@ -15,8 +15,9 @@ from taxii_server.domain.filters import ALL_VERSIONS, Filter
 from taxii_server.domain.statuses import Detail
 from taxii_server.domain.stix_objects import Form
 from taxii_server.operations import objects
+from taxii_server.operations.envelopes import cut
 from taxii_server.operations.members import did_you_mean, unknown
-from taxii_server.operations.validation import Validators, cut
+from taxii_server.operations.validation import Validators
 from taxii_server.storage import alliance, members, object_pages
 from taxii_server.storage.alliance import NamedCollection
 from taxii_server.storage.engine import Connection, Database

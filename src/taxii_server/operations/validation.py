@@ -1,61 +1,37 @@
-"""Cuts an envelope into its objects and has them judged by processes of their own.
+"""Has the objects of an envelope judged by processes of their own.
 
-The web worker never parses an object: it cuts the body into exact byte slices, a child reads each slice once and gives
-back its columns, or why it was refused. So a big push costs the pollers no more than the cutting, and the children run
-at a lower priority. Work goes out in small chunks, few at a time, so that a small push is not kept waiting by a big one.
-
-What a stranger's object may cost is bounded in the child: an object that takes more than `MOST_SECONDS_AN_OBJECT` of
-processor time (a pattern can be written so that its cost grows with the square of its length) is interrupted and
-refused, a push that takes more than `MOST_SECONDS_A_PUSH` in all has the rest of its objects refused, and a child that
-can't be interrupted at all ends itself.
+The web worker never parses an object: it cuts the body into exact byte slices (`envelopes`), a child reads each slice
+once and gives back its columns, or why it was refused (`judging`). So a big push costs the pollers no more than the
+cutting, and the children run at a lower priority. Work goes out in small chunks, few at a time, so that a small push is
+not kept waiting by a big one; a push that takes more than `MOST_SECONDS_A_PUSH` in all has the rest of its objects
+refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
-import json
-import os
-import signal
 import sys
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from multiprocessing import connection, get_context, parent_process
-from types import FrameType, ModuleType
-from typing import Any, Final, NamedTuple, TypeAlias
+from multiprocessing import get_context
+from types import ModuleType
+from typing import Any, Final, TypeAlias
 
-import msgspec
 import structlog
 
-from taxii_server.domain import stix_objects
 from taxii_server.domain.access import Validation
-from taxii_server.domain.errors import BadBody, NotAnEnvelope, ValidatorsGone
-from taxii_server.domain.stix_objects import Columns, NotJson, Refused
-
-MOST_OBJECTS: Final = 100_000
-"""Objects in one envelope: what is kept for each, the smallest included, has to fit in memory."""
-
-MOST_BESIDES_OBJECTS: Final = 64 * 1024
-"""Octets of an envelope that are not its objects."""
-
-MOST_SECONDS_AN_OBJECT: Final = 5.0
-"""Processor time; an ordinary object takes a quarter of a millisecond."""
+from taxii_server.domain.errors import BadBody, ValidatorsGone
+from taxii_server.domain.stix_objects import Columns
+from taxii_server.operations.judging import MOST_SECONDS_AN_OBJECT, Outcome, become_a_validator, judge, say_who
 
 MOST_SECONDS_A_PUSH: Final = 60.0
 """Processor time of all the objects of one envelope."""
 
-_FEWEST_OCTETS_A_COMMA = 16
 _CHUNK_OBJECTS = 64
 _CHUNK_OCTETS = 256 * 1024
-_CHUNK_SECONDS = 0.25
-_CHILD_GIVES_UP_AFTER = 120.0
-_NICENESS = 10
 
 log = structlog.get_logger(__name__)
 
@@ -78,83 +54,6 @@ class Rejected:
 
 
 Verdict: TypeAlias = Accepted | Rejected
-
-
-class _Envelope(msgspec.Struct):
-    objects: msgspec.Raw
-
-
-def cut(body: bytes) -> list[bytes]:
-    """Give the objects of an envelope, or of a bundle taken as one, each as the exact octets that were posted.
-
-    Raises:
-        BadBody: if the body isn't JSON in UTF-8, or is nested too deeply to be cut.
-        NotAnEnvelope: if it is JSON, but not an object with exactly one list `objects` that holds something.
-    """
-    try:
-        body.decode()
-        objects = bytes(msgspec.json.decode(body, type=_Envelope).objects)
-        _check_the_rest(body, objects)
-        # a list of a million numbers would cost a hundred times its size to cut
-        if objects.count(b",") > max(MOST_OBJECTS, len(objects) // _FEWEST_OCTETS_A_COMMA):
-            raise NotAnEnvelope("objects holds too many items for its size to be STIX objects")
-        items = msgspec.json.decode(objects, type=list[msgspec.Raw])
-    except UnicodeDecodeError as error:
-        raise BadBody(f"the body is not UTF-8 (octet {error.start})") from error
-    except RecursionError as error:
-        raise BadBody("the body is nested too deeply") from error
-    except msgspec.ValidationError as error:
-        # the wrong shape may be noticed before a syntax error further on
-        _check_syntax(body)
-        raise NotAnEnvelope('the body must be an envelope: {"objects": […]}') from error
-    except msgspec.DecodeError as error:
-        raise BadBody(f"the body is not JSON: {error}") from error
-    if not items:
-        raise NotAnEnvelope("the envelope holds no objects")
-    if len(items) > MOST_OBJECTS:
-        raise NotAnEnvelope(f"the envelope holds more than {MOST_OBJECTS} objects: send them in several envelopes")
-    return [bytes(item) for item in items]
-
-
-def _check_syntax(body: bytes) -> None:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except RecursionError as error:
-        raise BadBody("the body is nested too deeply") from error
-    except msgspec.DecodeError as error:
-        raise BadBody(f"the body is not JSON: {error}") from error
-
-
-def _check_the_rest(body: bytes, objects: bytes) -> None:
-    """Check what surrounds the objects: that it is JSON throughout, and that `objects` occurs once.
-
-    The decoder keeps the last of several members of one name, however spelled.
-    """
-    besides = len(body) - len(objects)
-    if besides > MOST_BESIDES_OBJECTS:
-        raise NotAnEnvelope(f"the envelope holds more than {MOST_BESIDES_OBJECTS} octets besides its objects")
-    root: list[tuple[str, Any]] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> None:
-        # called for the outermost object last
-        root[:] = items
-
-    problem: Exception | None = None
-    start = body.find(objects[:1])
-    while 0 <= start <= besides:
-        if body.startswith(objects, start):
-            rest = body[:start] + b"null" + body[start + len(objects) :]
-            try:
-                json.loads(rest, object_pairs_hook=pairs, parse_int=str)
-                json.dumps(root, ensure_ascii=False).encode()
-            except ValueError as error:
-                problem = error
-            else:
-                if [name for name, _ in root].count("objects") > 1:
-                    raise NotAnEnvelope("objects occurs twice in the envelope")
-                return
-        start = body.find(objects[:1], start + 1)
-    raise BadBody("the body is not JSON") from problem
 
 
 class Validators:
@@ -181,7 +80,7 @@ class Validators:
         ready: set[int] = set()
         try:
             while len(ready) < self._processes:
-                answers = {asyncio.wrap_future(pool.submit(_say_who)) for _ in range(self._processes)}
+                answers = {asyncio.wrap_future(pool.submit(say_who)) for _ in range(self._processes)}
                 for answer in answers:
                     answer.add_done_callback(_notice)
                 await asyncio.wait(answers)
@@ -206,12 +105,12 @@ class Validators:
         """
         pool = await self._running()
         push = _Push(slices, validation, self._max_object_length)
-        under_way: dict[asyncio.Future[_Outcome], range] = {}
+        under_way: dict[asyncio.Future[Outcome], range] = {}
         try:
             while True:
                 # one more than there are processes, so that none waits for its next chunk
                 while len(under_way) <= self._processes and (chunk := push.next_chunk()):
-                    work = pool.submit(_judge, [slices[index] for index in chunk], strict=push.strict)
+                    work = pool.submit(judge, [slices[index] for index in chunk], strict=push.strict)
                     under_way[asyncio.wrap_future(work)] = chunk
                 if not under_way:
                     return push.verdicts()
@@ -243,13 +142,13 @@ class Validators:
         pool = ProcessPoolExecutor(
             self._processes,
             mp_context=get_context("spawn"),
-            initializer=_become_a_validator,
+            initializer=become_a_validator,
             initargs=(self._seconds_an_object,),
         )
         with _nothing_as_main():
             # each of the first submissions starts a process
             for _ in range(self._processes):
-                pool.submit(_say_who)
+                pool.submit(say_who)
         return pool
 
     def _forget(self, broken: ProcessPoolExecutor) -> None:
@@ -287,7 +186,7 @@ class _Push:
             chunk = self._left_over.popleft() if self._left_over else next(self._chunks, None)
         return chunk
 
-    def take(self, chunk: range, outcome: _Outcome) -> None:
+    def take(self, chunk: range, outcome: Outcome) -> None:
         """Note what a child found; what it left for want of time goes out again."""
         for position, judged in zip(chunk, outcome.judged, strict=False):
             self._verdicts[position] = (
@@ -331,132 +230,3 @@ def _nothing_as_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-# What follows runs in the children.
-
-
-class _Outcome(NamedTuple):
-    """What a child found, up to the first slice that is no JSON or until its time was up."""
-
-    judged: list[Columns | tuple[str | None, str | None, str]]
-    not_json: str | None
-    inexplicable: list[str]
-    seconds: float
-
-
-class _OutOfTime(BaseException):
-    """The object at hand has had its processor time; no `except Exception` in between may take it."""
-
-
-_seconds_an_object = MOST_SECONDS_AN_OBJECT
-_limit_holds = False
-
-
-def _become_a_validator(seconds_an_object: float) -> None:
-    global _seconds_an_object  # noqa: PLW0603 - a process is given its limit once
-    # the terminal's Ctrl-C is for the parent, which ends its children
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGVTALRM, _interrupt)
-    os.nice(_NICENESS)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    # imports stix2 and builds the pattern parser's tables, so that no request waits for either
-    _judge([_SAMPLE], strict=True)
-    _seconds_an_object = seconds_an_object
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _say_who() -> int:
-    # long enough that the others get to answer as well
-    time.sleep(0.02)
-    return os.getpid()
-
-
-def _judge(slices: list[bytes], *, strict: bool) -> _Outcome:
-    began = time.process_time()
-    judged: list[Columns | tuple[str | None, str | None, str]] = []
-    inexplicable: list[str] = []
-    not_json: str | None = None
-    faulthandler.dump_traceback_later(_CHILD_GIVES_UP_AFTER, exit=True)
-    try:
-        for octets in slices:
-            judged.append(_judge_one(octets, inexplicable, strict=strict))
-            if time.process_time() - began > _CHUNK_SECONDS:
-                break
-    except NotJson as error:
-        not_json = str(error)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-    return _Outcome(judged, not_json, inexplicable, time.process_time() - began)
-
-
-def _judge_one(octets: bytes, inexplicable: list[str], *, strict: bool) -> Columns | tuple[str | None, str | None, str]:
-    read: list[Any] = []
-
-    def look() -> Columns:
-        parsed = stix_objects.parse(octets)
-        read.append(parsed.value)
-        columns = stix_objects.columns(parsed)
-        if strict:
-            _rules().check(parsed.value, columns.form)
-        return columns
-
-    try:
-        return _within_limit(look)
-    except _OutOfTime:
-        _lift_limit()
-        message = f"takes more than {_seconds_an_object:g} seconds to check: simplify it (its pattern, if any)"
-    except Refused as refused:
-        message = str(refused)
-        if isinstance(refused, _rules().Inexplicable):
-            inexplicable.append(refused.error)
-    value = read[0] if read else None
-    return stix_objects.shown_id(value), stix_objects.shown_version(value), message
-
-
-def _rules() -> Any:
-    # found by name: the parent, which imports this module too, can do without the tens of megabytes of stix2
-    return import_module("taxii_server.operations.stix2_rules")
-
-
-def _within_limit(work: Callable[[], Columns]) -> Columns:
-    global _limit_holds  # noqa: PLW0603 - a signal handler has no other way to know
-    _limit_holds = True
-    # fires again and again: an exception raised while an object is being finalised is lost
-    signal.setitimer(signal.ITIMER_VIRTUAL, _seconds_an_object, 0.1)
-    try:
-        return work()
-    finally:
-        _lift_limit()
-
-
-def _lift_limit() -> None:
-    global _limit_holds  # noqa: PLW0603
-    _limit_holds = False
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    if _limit_holds:
-        raise _OutOfTime
-
-
-_SAMPLE: Final = json.dumps(
-    {
-        "type": "indicator",
-        "spec_version": "2.1",
-        "id": "indicator--0c4b6f6f-2f5e-4f0e-9f55-2a4f3d1c7b10",
-        "created": "2024-05-02T08:15:30.000Z",
-        "modified": "2024-05-02T08:15:30.000Z",
-        "pattern": "[ipv4-addr:value = '198.51.100.1' OR file:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e'] "
-        "AND ([domain-name:value LIKE '%.example'] FOLLOWEDBY [url:value MATCHES '^x']) WITHIN 5 SECONDS",
-        "pattern_type": "stix",
-        "valid_from": "2024-05-02T08:15:30Z",
-    }
-).encode()

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.operations import directory, objects
-from taxii_server.operations.validation import cut
+from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.queries import FIELDS, PageQuery, delete_query, page_query
