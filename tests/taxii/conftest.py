@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.taxii import laws, shelf
 from tests.taxii.alliance import Exchange, exchange_on
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange]:
-    """The alliance of `tests.taxii.alliance`, made once a module: tests use objects and clients of their own."""
+    """The alliance of `tests.taxii.alliance`, made once a module: tests use objects and clients of their own.
+
+    Every answer is held to `tests.taxii.laws`.
+    """
     async with exchange_on(module_database_urls) as running:
+        running.http.event_hooks["response"].append(laws.hold)
         yield running
+
+
+@pytest.fixture(scope="module")
+async def filled(exchange: Exchange) -> shelf.Shelf:
+    """The collection of `tests.taxii.shelf`, filled once a module and only read."""
+    return await shelf.fill(exchange)

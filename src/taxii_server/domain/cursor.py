@@ -118,7 +118,7 @@ def _from_plain(plain: Any) -> Cursor:
         raise BadCursor
     return Cursor(
         endpoint=Endpoint(endpoint),
-        collection_id=UUID(hex=collection),
+        collection_id=UUID(hex=str(collection)),
         position=timestamps.from_parameter(position),
         want=Filter(
             added_after=None if added_after is None else timestamps.from_parameter(added_after),

@@ -86,7 +86,7 @@ class RequestLog:
                 status = _CLIENT_LEFT
             except Exception as error:
                 # without the exception itself, whose message may quote what was sent
-                log.critical("unexpected", request_id=identifier, exception=_kinds(error), where=_frames(error))
+                log.critical("unexpected", request_id=identifier, raised=_kinds(error), where=_frames(error))
                 if status is not None:
                     # the answer has begun: cut the connection, or the client would take it for whole
                     raise

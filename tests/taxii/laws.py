@@ -1,0 +1,177 @@
+"""What every TAXII answer obeys, whatever it was asked for: content type, headers, the resource's schema.
+
+The schemas are written from the standard, not from the server's models. `hold` is hung on the client of the fixture
+`exchange`, so each answer in these tests is held to them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from jsonschema import Draft202012Validator
+
+if TYPE_CHECKING:
+    import httpx
+
+TAXII: Final = "application/taxii+json;version=2.1"
+TIMESTAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
+FIRST, LAST = "x-taxii-date-added-first", "x-taxii-date-added-last"
+
+Schema = dict[str, Any]
+
+_TEXT: Final[Schema] = {"type": "string", "minLength": 1}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_WHEN: Final[Schema] = {"type": "string", "pattern": TIMESTAMP}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
+_UUID4: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+}
+
+
+def _list(item: Schema) -> Schema:
+    return {"type": "array", "minItems": 1, "items": item}
+
+
+def _resource(required: str, **properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required.split(),
+        "additionalProperties": False,
+    }
+
+
+_DETAIL = _resource("id version", id=_TEXT, version=_TEXT, message=_TEXT)
+_COLLECTION = _resource(
+    "id title can_read can_write",
+    id=_UUID4,
+    title=_TEXT,
+    description=_TEXT,
+    alias=_TEXT,
+    can_read=_FLAG,
+    can_write=_FLAG,
+    media_types=_list({"enum": ["application/stix+json;version=2.0", "application/stix+json;version=2.1"]}),
+)
+_RECORD = _resource(
+    "id date_added version",
+    id=_TEXT,
+    date_added=_WHEN,
+    version=_TEXT,
+    media_type={"enum": ["application/stix+json;version=2.0", "application/stix+json;version=2.1"]},
+)
+_ERROR = _resource(
+    "title",
+    title=_TEXT,
+    description=_TEXT,
+    error_id=_TEXT,
+    error_code=_TEXT,
+    http_status={"type": "string", "pattern": "^[45][0-9]{2}$"},
+    external_details=_TEXT,
+    details={"type": "object"},
+)
+
+
+def _page(name: str, item: Schema) -> Schema:
+    page = _resource("", more=_FLAG, next=_TEXT, **{name: _list(item)})
+    # a client that pages by `next` is stuck if it gets one without the other
+    together = {"properties": {"more": {"const": True}}, "required": ["more"]}
+    return page | {"if": together, "then": {"required": ["next", name]}, "else": {"properties": {"next": False}}}
+
+
+_STATUS = _resource(
+    "id status total_count success_count failure_count pending_count",
+    id=_UUID4,
+    status={"enum": ["complete", "pending"]},
+    request_timestamp=_WHEN,
+    total_count=_COUNT,
+    success_count=_COUNT,
+    successes=_list(_DETAIL),
+    failure_count=_COUNT,
+    failures=_list(_DETAIL),
+    pending_count=_COUNT,
+    pendings=_list(_DETAIL),
+)
+_ENVELOPE = _page("objects", {"type": "object", "required": ["type", "id"]})
+
+_ROOT = "/taxii2/[^/]+"
+_FEED = f"{_ROOT}/collections/[^/]+"
+RESOURCES: Final[dict[tuple[str, str], Schema]] = {
+    ("GET", "/taxii2"): _resource(
+        "title", title=_TEXT, description=_TEXT, contact=_TEXT, default=_TEXT, api_roots=_list(_TEXT)
+    ),
+    ("GET", _ROOT): _resource(
+        "title versions max_content_length",
+        title=_TEXT,
+        description=_TEXT,
+        versions=_list({"type": "string", "pattern": r"^application/taxii\+json;version=[0-9]+\.[0-9]+$"}),
+        max_content_length={"type": "integer", "minimum": 1},
+    ),
+    ("GET", f"{_ROOT}/status/[^/]+"): _STATUS,
+    ("GET", f"{_ROOT}/collections"): _resource("", collections=_list(_COLLECTION)),
+    ("GET", _FEED): _COLLECTION,
+    ("GET", f"{_FEED}/manifest"): _page("objects", _RECORD),
+    ("GET", f"{_FEED}/objects"): _ENVELOPE,
+    ("POST", f"{_FEED}/objects"): _STATUS,
+    ("GET", f"{_FEED}/objects/[^/]+"): _ENVELOPE,
+    ("GET", f"{_FEED}/objects/[^/]+/versions"): _page("versions", _TEXT),
+}
+_PAGES: Final = re.compile(f"{_FEED}/(manifest|objects|objects/[^/]+|objects/[^/]+/versions)/?")
+
+
+async def hold(answer: httpx.Response) -> None:
+    """Hold an answer to what the standard says of its kind."""
+    path, method = answer.request.url.path, answer.request.method
+    if not (path == "/taxii2" or path.startswith("/taxii2/")):
+        return
+    await answer.aread()
+    assert answer.headers.get_list("content-type") == [TAXII], (method, path, answer.headers)
+    _hold_dates(answer, paged=answer.status_code == 200 and method == "GET" and _PAGES.fullmatch(path) is not None)
+    if method == "HEAD":
+        assert answer.content == b""
+    elif answer.status_code >= 400:
+        _hold_schema(_ERROR, answer.json())
+        assert answer.json().get("http_status", str(answer.status_code)) == str(answer.status_code)
+    elif method == "DELETE":
+        assert answer.content == b""
+    else:
+        assert answer.status_code == (202 if method == "POST" else 200)
+        schema = _schema(method, path)
+        _hold_schema(schema, answer.json())
+        if schema is _STATUS:
+            _hold_counts(answer.json())
+
+
+def _schema(method: str, path: str) -> Schema:
+    [schema] = [
+        schema
+        for (of, pattern), schema in RESOURCES.items()
+        if of == method and re.fullmatch(pattern, path.removesuffix("/"))
+    ]
+    return schema
+
+
+def _hold_schema(schema: Schema, body: object) -> None:
+    Draft202012Validator(schema).validate(body)
+
+
+def _hold_dates(answer: httpx.Response, *, paged: bool) -> None:
+    """§3.2: both dates on every page, in order, and on nothing else."""
+    first, last = answer.headers.get_list(FIRST), answer.headers.get_list(LAST)
+    if not paged:
+        assert (first, last) == ([], [])
+        return
+    assert len(first) == len(last) == 1, answer.headers
+    assert re.fullmatch(TIMESTAMP, first[0])
+    assert re.fullmatch(TIMESTAMP, last[0])
+    assert first <= last
+
+
+def _hold_counts(status: dict[str, Any]) -> None:
+    """§4.3.1: the counts add up, and each list is as long as its count."""
+    counts = {name: status[f"{name}_count"] for name in ("success", "failure", "pending")}
+    assert sum(counts.values()) == status["total_count"]
+    for name, plural in (("success", "successes"), ("failure", "failures"), ("pending", "pendings")):
+        if plural in status or name != "pending":
+            assert len(status.get(plural, [])) == counts[name]
