@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +21,7 @@ from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
+from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import load
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
     from taxii_server.settings import Settings
     from taxii_server.web.errors import Render
+
+_ORPHAN_GRACE: Final = 9  # seconds; what `serve` allows for requests under way, and closing
 
 # Whose way of writing errors goes for which paths; the last takes what is left.
 _RENDERERS: list[tuple[str, Render]] = [
@@ -124,10 +129,18 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
 
 
 def from_environment() -> FastAPI:
-    """Build the application as a worker of `taxii-server serve` does."""
+    """Build the application as a worker of `taxii-server serve` does; a worker ends with the process that started it."""
+    when_parent_ends(_end)
     settings = load()
     logs.configure(settings.log_format, settings.log_level)
     return create_app(settings, workers=int(os.environ.get("TAXII_WORKERS", "1")))
+
+
+def _end() -> None:
+    """End this worker in order, or at least in time: an orphan would keep the port and its database connections."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_ORPHAN_GRACE)
+    os._exit(1)
 
 
 def _refuse(app: FastAPI) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -12,6 +12,25 @@ from pathlib import Path
 PATIENCE = 60.0
 
 
+def alive(process: int) -> bool:
+    """Whether the process runs; one that only waits to be collected does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)  # noqa: S607
+    return state.stdout.strip()[:1] not in {"", "Z"}
+
+
+def descendants(process: int) -> list[int]:
+    """Every process it started, and those that they started."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)  # noqa: S607
+    children: dict[int, list[int]] = {}
+    for line in listed.stdout.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found = [process]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
+
+
 class Process:
     """A running taxii-server and what it has said so far."""
 
@@ -26,12 +45,14 @@ class Process:
         """Its output, stdout and stderr together."""
         return "".join(self._said)
 
-    def wait_for(self, words: str) -> str:
-        """Wait until it says this, and give all it has said."""
+    def wait_for(self, words: str, times: int = 1) -> str:
+        """Wait until it has said this so many times, and give all it has said."""
         until = time.monotonic() + PATIENCE
-        while words not in self.said:
+        while self.said.count(words) < times:
             if self.running.poll() is not None or time.monotonic() > until:
                 self._listener.join(1)
+                if self.said.count(words) >= times:
+                    break
                 raise AssertionError(f"it never said {words!r} but:\n{self.said}")
             time.sleep(0.05)
         return self.said

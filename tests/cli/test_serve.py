@@ -1,11 +1,13 @@
 """`serve` refuses what is unsafe, speaks good TLS only, counts across workers and stops in order."""
 
+import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,7 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from taxii_server.cli import serve
 from tests.cli.conftest import Run
-from tests.cli.processes import Process, taxii_server
+from tests.cli.processes import Process, alive, descendants, taxii_server
 
 _SERVING = re.compile(r'"url": "(?P<url>[^"]+)"')
 
@@ -218,3 +220,33 @@ def _requests(port: int) -> float:
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     counted = re.findall(r'^taxii_requests_total\{[^}]*route="/taxii2/"[^}]*\} (\S+)$', text, re.MULTILINE)
     return sum(map(float, counted))
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(environment: dict[str, str], tmp_path: Path) -> None:
+    """Be it by kill -9: neither they nor their validators stay, and the port is free for the next start."""
+    command = ("serve", "--port", str(free_port()), "--workers", "2")
+    with taxii_server(*command, cwd=tmp_path, settings=environment) as process:
+        url = url_of(process)
+        said = process.wait_for("Application startup complete", times=2)
+        workers = [int(number) for number in re.findall(r"Started server process \[(\d+)\]", said)]
+        family = descendants(process.running.pid)
+        assert set(workers) < set(family)
+        assert all(map(descendants, workers))
+        process.running.kill()
+        process.running.wait()
+
+        try:
+            until = time.monotonic() + 10
+            while any(map(alive, family)) and time.monotonic() < until:
+                time.sleep(0.1)
+            assert [each for each in family if alive(each)] == []
+        finally:
+            for each in filter(alive, family):
+                os.kill(each, signal.SIGKILL)
+        process.wait_for("Finished server process", times=2)
+
+    with taxii_server(*command, cwd=tmp_path, settings=environment) as process:
+        process.wait_for("Application startup complete", times=2)
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert process.stop(signal.SIGTERM) == 0

@@ -20,6 +20,7 @@ from taxii_server.operations import validation
 from taxii_server.operations.envelopes import cut
 from taxii_server.operations.validation import Accepted, Rejected, Validators
 from tests import factories
+from tests.cli.processes import alive
 from tests.factories import Stix, as_json, envelope, stix_id
 
 pytestmark = pytest.mark.anyio
@@ -57,12 +58,6 @@ def processes_of(pool: Validators) -> list[int]:
     executor = pool._pool
     assert executor is not None
     return list(executor._processes)
-
-
-def alive(process: int) -> bool:
-    """Whether the process runs; one that only waits to be collected does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)  # noqa: S607
-    return state.stdout.strip()[:1] not in {"", "Z"}
 
 
 # Judging

@@ -11,16 +11,15 @@ import faulthandler
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import connection, parent_process
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from taxii_server.domain import stix_objects
 from taxii_server.domain.stix_objects import Columns, NotJson, Refused
+from taxii_server.operations.parenthood import when_parent_ends
 
 MOST_SECONDS_AN_OBJECT: Final = 5.0
 """Processor time; an ordinary object takes a quarter of a millisecond."""
@@ -54,17 +53,10 @@ def become_a_validator(seconds_an_object: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGVTALRM, _interrupt)
     os.nice(_NICENESS)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    when_parent_ends(lambda: os._exit(1))
     # imports stix2 and builds the pattern parser's tables, so that no request waits for either
     judge([_SAMPLE], strict=True)
     _seconds_an_object = seconds_an_object
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def say_who() -> int:
