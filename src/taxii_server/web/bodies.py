@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE = 8 * 1024
+# zeros may fill up a gzip file
+_NOT_PADDING = re.compile(rb"[^\0]")
 
 
 async def read_body(request: Request, limit: int, patience: timedelta) -> bytes:
@@ -72,7 +75,8 @@ def _inflate(body: bytes, limit: int) -> bytes:
                 if len(whole) > limit:
                     message = f"The body unpacks to more than max_content_length, {limit} octets: send fewer objects at a time."
                     raise InflatedTooLarge(message)
-            rest = _without_padding(body, len(body) - len(rest) - len(member.unused_data))
+            follows = _NOT_PADDING.search(body, len(body) - len(rest) - len(member.unused_data))
+            rest = memoryview(body)[follows.start() :] if follows else rest[:0]
     except zlib.error as error:
         message = "The body is announced as gzip but isn't."
         raise BadBody(message) from error
@@ -80,13 +84,6 @@ def _inflate(body: bytes, limit: int) -> bytes:
         message = "The gzip body is empty."
         raise BadBody(message)
     return bytes(whole)
-
-
-def _without_padding(body: bytes, start: int) -> memoryview:
-    """Give what follows from `start` on, without the zeros that may fill up a gzip file."""
-    while body.startswith(b"\0", start):
-        start += 1
-    return memoryview(body)[start:]
 
 
 def _too_large(limit: int) -> BodyTooLarge:
