@@ -144,4 +144,5 @@ def _trouble() -> Iterator[None]:
 
 
 _BUSY = "All database connections are busy; try again."
-_GONE = "The database can't be used at the moment; nothing of this request was stored unless you were told so."
+# the connection may have broken while the commit was being answered, so it doesn't say that nothing was done
+_GONE = "The database can't be used at the moment. Send the request again: what it stored already is not stored twice."
