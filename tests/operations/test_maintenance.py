@@ -179,6 +179,26 @@ async def test_a_signing_key_past_its_time_is_replaced(db: Database, owner: psyc
     assert replaced.signing_key != first.signing_key
 
 
+async def test_old_signing_keys_are_purged(db: Database, owner: psycopg.AsyncConnection) -> None:
+    """Thirty days after a key verified its last token it goes; until then it stays, and the one that signs always."""
+    await owner.execute(
+        "INSERT INTO signing_keys (kid, public_jwk, sealed_private_key, signs_until, verifies_until)"
+        " SELECT kid, '{}', '', until - interval '1 hour', until FROM (VALUES"
+        " ('long past', now() - interval '30 days 1 minute'), ('past', now() - interval '29 days'),"
+        " ('present', now() + interval '1 minute')) AS keys (kid, until)"
+    )
+
+    done = await maintain(db)
+    again = await maintain(db)
+
+    assert (done.old_signing_keys, again.old_signing_keys) == (1, 0)
+    assert await values(owner, "SELECT kid FROM signing_keys ORDER BY verifies_until") == [
+        "past",
+        "present",
+        done.signing_key,
+    ]
+
+
 async def test_a_sound_database_is_found_sound(db: Database, owner: psycopg.AsyncConnection) -> None:
     """The check says how much it looked at."""
     await put(owner, KEEPS, "indicator--1", SOONER, OLD, superseded_level=0)

@@ -15,7 +15,7 @@ from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import durations
-from taxii_server.storage import clocks, migrations, removals, stored_versions
+from taxii_server.storage import clocks, migrations, removals, signing_keys, stored_versions
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
@@ -24,6 +24,7 @@ from taxii_server.storage.maintenance import ClockReading, Retention
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 1_000
+_OLD_KEYS_KEPT: Final = timedelta(days=30)  # in case somebody asks which key signed a token
 _MOST_FINDINGS: Final = 1_000
 _TOLD_EVERY: Final = 1_000
 
@@ -39,6 +40,7 @@ class Maintained:
     statuses: int = 0
     expired: dict[str, int] = field(default_factory=dict)
     signing_key: str | None = None
+    old_signing_keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Checked:
 
 
 async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -> Maintained:
-    """Purge old statuses, remove what collections no longer keep, replace a signing key past its time.
+    """Purge old statuses and signing keys, remove what collections no longer keep, replace a key past its time.
 
     Works in small transactions: stopped in the middle, the next run goes on.
     """
@@ -80,8 +82,10 @@ async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -
         for retention in due:
             expired[retention.name] = await _expire(db, retention)
         key = await keys.current()
-    log.info("maintained", statuses=purged, expired=sum(expired.values()))
-    return Maintained(ran=True, statuses=purged, expired=expired, signing_key=key.kid)
+        async with db.write() as connection:
+            old_keys = await signing_keys.purge(connection, keep=_OLD_KEYS_KEPT)
+    log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=old_keys)
+    return Maintained(ran=True, statuses=purged, expired=expired, signing_key=key.kid, old_signing_keys=old_keys)
 
 
 @asynccontextmanager

@@ -41,6 +41,10 @@ _ADD = text("""
     RETURNING kid, public_jwk, sealed_private_key, verifies_until
 """)
 
+_PURGE = text("""
+    DELETE FROM signing_keys WHERE verifies_until < statement_timestamp() - CAST(:keep AS interval)
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
@@ -89,6 +93,11 @@ async def add(
         },
     )
     return _sealed(result.one())
+
+
+async def purge(connection: Connection, *, keep: timedelta) -> int:
+    """Delete the keys that stopped verifying longer than `keep` ago; how many there were."""
+    return (await connection.execute(_PURGE, {"keep": keep})).rowcount
 
 
 def _sealed(row: Any) -> SealedKey:
