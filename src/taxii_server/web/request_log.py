@@ -84,14 +84,16 @@ class RequestLog:
                 await self._app(scope, receive, noting)
             except ClientDisconnect:
                 status = _CLIENT_LEFT
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the last stop for what nobody caught
                 # without the exception itself, whose message may quote what was sent
                 log.critical("unexpected", request_id=identifier, raised=_kinds(error), where=_frames(error))
                 if status is not None:
-                    # the answer has begun: cut the connection, or the client would take it for whole
-                    raise
+                    # the answer has begun: cut the connection, or the client would take it for whole; the web server
+                    # logs what it is given, so it isn't given the exception itself
+                    raise errors.Unexpected from None
                 await errors.answer(self._renderers, scope["path"], error, identifier)(scope, receive, noting)
-        self._finish(scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields)
+            finally:
+                self._finish(scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields)
 
     def _finish(self, scope: Scope, status: int, seconds: float, in_database: float, fields: dict[str, Any]) -> None:
         route = getattr(scope.get("route"), "path", None) or "none"
