@@ -1,0 +1,71 @@
+"""What each endpoint costs the database: a stated number of statements, transaction control aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from tests.auth.alliance import statements
+from tests.factories import indicator
+from tests.taxii.alliance import GROUP, TAXII, Exchange, exchange_on
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from taxii_server.storage.embedded import DatabaseUrls
+
+pytestmark = pytest.mark.anyio
+
+THING = f"indicator--{uuid4()}"
+
+
+@pytest.fixture(scope="module")
+async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange]:
+    """A collection with a few hundred objects, so that a cost that grows with them would show."""
+    async with exchange_on(module_database_urls) as running:
+        await running.add(indicator(id=THING), *(indicator(id=f"indicator--{uuid4()}") for _ in range(300)))
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("rest", "cost"),
+    [
+        ("/taxii2/", 2),
+        (GROUP, 1),
+        (f"{GROUP}status/{uuid4()}/", 2),
+        (f"{GROUP}collections/", 2),
+        ("", 1),
+        ("manifest/", 2),
+        ("objects/", 2),
+        ("objects/?match[version]=all&match[type]=indicator", 2),
+        ("objects/?match[version]=first&added_after=2024-01-01T00:00:00Z", 2),
+        ("objects/?limit=200", 2),
+        (f"objects/{THING}/", 2),
+        (f"objects/{THING}/versions/", 2),
+        ("objects/indicator--00000000-0000-4000-8000-000000000000/", 2),
+    ],
+)
+async def test_a_read_costs_the_caller_statement_and_at_most_one_more(exchange: Exchange, rest: str, cost: int) -> None:
+    """One statement says who asks and where; one gives the data, whatever is asked of it."""
+    path = rest if rest.startswith("/") else exchange.path(rest, "fraud-intel/scratch")
+
+    for headers in (exchange.as_("north"), await exchange.token("north")):
+        with statements(Engine) as sent:
+            answer = await exchange.http.get(path, headers=headers | {"Accept": TAXII})
+
+        assert answer.status_code in {200, 404}
+        assert cost == len(sent), sent
+
+
+async def test_a_push_costs_the_same_for_one_object_and_for_hundreds(exchange: Exchange) -> None:
+    """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status."""
+    for count in (1, 300):
+        envelope = {"objects": [indicator(id=f"indicator--{uuid4()}") for _ in range(count)]}
+        with statements(Engine) as sent:
+            answer = await exchange.post(envelope, name="fraud-intel/scratch")
+
+        assert answer.json()["success_count"] == count
+        assert len(sent) == 7, sent
