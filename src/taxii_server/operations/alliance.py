@@ -258,39 +258,36 @@ class _Comparison:
 
     def _absent_collections(self, absent: Sequence[StoredCollection]) -> Iterator[Step]:
         for one in absent:
-            what = f"collection {self._name(one)} ({one.title})"
-            if self.prune:
-                yield Step(
-                    Kind.DELETE,
-                    f"{what} with all it holds",
-                    partial(storage.remove_collection, collection_id=one.id),
-                )
-            else:
-                yield Step(Kind.ABSENT, f"{what} is not in the file and stays", None)
+            yield self._absent(
+                f"collection {self._name(one)} ({one.title})",
+                " with all it holds",
+                partial(storage.remove_collection, collection_id=one.id),
+            )
 
     def _absent_trust_groups(self) -> Iterator[Step]:
         wanted = {group.slug for group in self.wanted.trust_groups}
         for group in self.stored.trust_groups:
             if group.slug not in wanted:
-                what = f"trust group {group.slug} ({group.title})"
-                if self.prune:
-                    yield Step(Kind.DELETE, what, partial(storage.remove_trust_group, trust_group_id=group.id))
-                else:
-                    yield Step(Kind.ABSENT, f"{what} is not in the file and stays", None)
+                yield self._absent(
+                    f"trust group {group.slug} ({group.title})",
+                    "",
+                    partial(storage.remove_trust_group, trust_group_id=group.id),
+                )
 
     def _absent_members(self) -> Iterator[Step]:
         wanted = {member.slug for member in self.wanted.members}
         for member in self.stored.members:
             if member.slug not in wanted and not member.removed:
-                what = f"member {member.slug} ({member.name})"
-                if self.prune:
-                    yield Step(
-                        Kind.DELETE,
-                        f"{what}, its grants and clients",
-                        partial(storage.remove_member, slug=member.slug),
-                    )
-                else:
-                    yield Step(Kind.ABSENT, f"{what} is not in the file and stays", None)
+                yield self._absent(
+                    f"member {member.slug} ({member.name})",
+                    ", its grants and clients",
+                    partial(storage.remove_member, slug=member.slug),
+                )
+
+    def _absent(self, what: str, with_it: str, removal: Callable[[Connection], Awaitable[None]]) -> Step:
+        if self.prune:
+            return Step(Kind.DELETE, what + with_it, removal)
+        return Step(Kind.ABSENT, f"{what} is not in the file and stays", None)
 
     def _problem(self, wanted: WantedCollection, what: str) -> None:
         self.problems.append((wanted.line, what))
