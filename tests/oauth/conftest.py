@@ -1,6 +1,6 @@
 """The face on a small app of its own, with the alliance behind it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
@@ -21,10 +21,10 @@ from taxii_server.domain.errors import (
 from taxii_server.oauth.errors import render
 from taxii_server.oauth.routes import router
 from taxii_server.operations.tokens import TokenIssuing
-from taxii_server.storage.embedded import DatabaseUrls
-from taxii_server.storage.engine import Database
-from tests.auth.alliance import Alliance, alliance_in
+from tests.auth.conftest import alliance, db, identifier, keys
 from tests.auth.forge import ISSUER
+
+__all__ = ["alliance", "db", "identifier", "keys"]
 
 STATUS: dict[type[TaxiiServerError], int] = {
     OAuthError: 400,
@@ -36,27 +36,8 @@ STATUS: dict[type[TaxiiServerError], int] = {
 
 
 @pytest.fixture
-def alliance(database_urls: DatabaseUrls) -> Iterator[Alliance]:
-    with alliance_in(database_urls) as made:
-        yield made
-
-
-@pytest.fixture
-async def db(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
-    database = Database(database_urls.server, connections=4)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def issuing(db: Database) -> TokenIssuing:
-    lifetime = timedelta(minutes=15)
-    return TokenIssuing(
-        identifier=Identifier(db, ISSUER),
-        keys=SigningKeys(db, "k" * 32, key_lifetime=timedelta(days=90), token_lifetime=lifetime),
-        issuer=ISSUER,
-        lifetime=lifetime,
-    )
+def issuing(identifier: Identifier, keys: SigningKeys) -> TokenIssuing:
+    return TokenIssuing(identifier=identifier, keys=keys, issuer=ISSUER, lifetime=timedelta(minutes=15))
 
 
 @pytest.fixture

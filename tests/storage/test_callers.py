@@ -1,6 +1,5 @@
 """The caller statement: one row, one statement, and hidden tells nothing that absent wouldn't."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -15,24 +14,13 @@ from taxii_server.domain.access import Place, Principal, Right, Validation
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import callers
 from taxii_server.storage.callers import Found
-from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Database
-from tests.auth.alliance import Alliance, Issued, alliance_in, statements
+from tests.auth.alliance import Alliance, Issued, statements
+from tests.auth.conftest import alliance, db
+
+__all__ = ["alliance", "db"]
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def alliance(database_urls: DatabaseUrls) -> Iterator[Alliance]:
-    with alliance_in(database_urls) as made:
-        yield made
-
-
-@pytest.fixture
-async def db(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
-    database = Database(database_urls.server, connections=2)
-    yield database
-    await database.close()
 
 
 @pytest.fixture
