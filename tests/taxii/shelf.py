@@ -47,6 +47,15 @@ EVERY: Final = {"match[version]": "all", "match[spec_version]": "2.0,2.1"}
 """The filters that leave nothing out."""
 
 
+PAGES: Final[dict[str, dict[str, str]]] = {
+    "objects/": EVERY,
+    "manifest/": EVERY,
+    f"objects/{A}/": {"match[version]": "all"},
+    f"objects/{A}/versions/": {"match[spec_version]": "2.0,2.1"},
+}
+"""The endpoints that page, each with the filters that leave it most to page through."""
+
+
 @dataclass(frozen=True)
 class Shelf:
     """The collection, filled; `dates` are the dates of addition by the names above."""
@@ -91,3 +100,9 @@ async def fill(exchange: Exchange) -> Shelf:
     dates = [record["date_added"] for record in answer.json()["objects"]]
     assert len(dates) == len(OBJECTS)
     return Shelf(exchange, dict(zip(OBJECTS, dates, strict=True)))
+
+
+def items(answer: httpx.Response) -> list[Any]:
+    """Give what a page holds: objects, records or versions."""
+    body = answer.json()
+    return list(body.get("objects", body.get("versions", [])))

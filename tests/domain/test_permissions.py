@@ -1,0 +1,131 @@
+"""Yes or no: the permission matrix (§5), and what narrows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from taxii_server.domain import permissions
+from taxii_server.domain.access import (
+    BOTH,
+    Caller,
+    Collection,
+    Grant,
+    Place,
+    Principal,
+    Right,
+    TrustGroup,
+    Validation,
+)
+from taxii_server.domain.errors import NotAllowed, NotFound
+from taxii_server.domain.tlp import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NONE: frozenset[Right] = frozenset()
+READ, WRITE = frozenset({Right.READ}), frozenset({Right.WRITE})
+RIGHTS = [NONE, READ, WRITE, BOTH]
+GROUP = TrustGroup(UUID(int=1), "fraud-intel", "Fraud", None)
+FEED = Collection(UUID(int=2), GROUP.id, "feed", "Feed", None, Validation.STRICT, Level.GREEN)
+NORTH = Principal(client=7, client_id="north-siem", member=3, member_slug="north")
+
+
+def caller(
+    granted: frozenset[Right] | None,
+    credential: frozenset[Right] = BOTH,
+    collections: frozenset[UUID] | None = None,
+) -> Caller:
+    """Make the answer of the caller statement; without a grant it knows neither collection nor grant."""
+    principal = replace(NORTH, rights=credential, collections=collections)
+    if granted is None:
+        return Caller(principal, Place(GROUP))
+    return Caller(principal, Place(GROUP, FEED, Grant(granted, Level.AMBER)))
+
+
+def outcome(check: Callable[[Caller], object], who: Caller) -> int:
+    """Say what came of a check, in the matrix's own numbers."""
+    try:
+        check(who)
+    except NotFound:
+        return 404
+    except NotAllowed:
+        return 403
+    return 200
+
+
+# §5: rows are endpoints; columns no right, read, write, both; and hidden
+MATRIX: dict[Callable[[Caller], object], list[int]] = {
+    permissions.visible: [200, 200, 200, 200, 404],
+    permissions.readable: [403, 200, 403, 200, 404],
+    permissions.writable: [403, 403, 200, 200, 404],
+    permissions.erasable: [404, 403, 403, 200, 404],
+}
+
+
+@pytest.mark.parametrize("check", MATRIX, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("column", range(5))
+def test_the_matrix(check: Callable[[Caller], object], column: int) -> None:
+    """§5.2 to §5.8: hidden is 404; visible without the right is 403; DELETE as its own row says."""
+    granted = [*RIGHTS, None][column]
+
+    assert outcome(check, caller(granted)) == MATRIX[check][column]
+
+
+@pytest.mark.parametrize(("granted", "credential"), list(product(RIGHTS, RIGHTS)))
+def test_a_credential_only_narrows(granted: frozenset[Right], credential: frozenset[Right]) -> None:
+    """§8.2.2: what is left is what both allow; each check answers as for a grant of just that."""
+    who = caller(granted, credential)
+
+    assert permissions.visible(who) == (FEED, granted & credential)
+    for check in MATRIX:
+        assert outcome(check, who) == outcome(check, caller(granted & credential))
+
+
+@pytest.mark.parametrize("granted", RIGHTS)
+@pytest.mark.parametrize("check", MATRIX, ids=lambda check: check.__name__)
+def test_a_client_issued_for_other_collections_does_not_see_this_one(
+    check: Callable[[Caller], object], granted: frozenset[Right]
+) -> None:
+    """§1.6.9: outside what it was issued for, a collection is absent, whatever its member may."""
+    assert outcome(check, caller(granted, collections=frozenset({UUID(int=9)}))) == 404
+    assert outcome(check, caller(granted, collections=frozenset())) == 404
+    assert outcome(check, caller(granted, collections=frozenset({FEED.id}))) == outcome(check, caller(granted))
+
+
+def test_what_a_check_hands_out_is_the_callers_own() -> None:
+    """A checked thing names collection, clearance and who acts, so that nobody looks them up anew."""
+    who = caller(BOTH)
+    readable, writable, erasable = permissions.readable(who), permissions.writable(who), permissions.erasable(who)
+
+    assert (readable.collection_id, readable.clearance) == (FEED.id, Level.AMBER)
+    assert (writable.collection_id, writable.clearance) == (FEED.id, Level.AMBER)
+    assert (writable.member, writable.client) == (3, 7)
+    assert (writable.validation, writable.unmarked_level) == (Validation.STRICT, Level.GREEN)
+    assert (erasable.collection_id, erasable.clearance) == (FEED.id, Level.AMBER)
+    assert (erasable.member, erasable.client) == (3, 7)
+
+
+def test_an_absent_trust_group_is_not_found() -> None:
+    """§4.2: absent and hidden are one."""
+    assert permissions.trust_group(caller(None)) == GROUP
+    with pytest.raises(NotFound):
+        permissions.trust_group(Caller(NORTH, Place()))
+
+
+def test_a_collection_without_a_grant_is_not_found() -> None:
+    """§5.2: should a collection ever arrive without its grant, it stays hidden."""
+    for check in MATRIX:
+        assert outcome(check, Caller(NORTH, Place(GROUP, FEED, None))) == 404
+
+
+def test_the_operator_reads_and_adds_everywhere() -> None:
+    """The operator runs the database anyway; what is added is still added in a member's name."""
+    assert permissions.operator_readable(FEED).clearance is Level.RED
+    writable = permissions.operator_writable(FEED, 5)
+    assert (writable.member, writable.client, writable.clearance) == (5, None, Level.RED)
+    assert (writable.validation, writable.unmarked_level) == (Validation.STRICT, Level.GREEN)
