@@ -352,7 +352,7 @@ async def test_other_collections_dont_wait(database: Database, feed: Feed) -> No
 
 
 async def test_a_locked_clock_holds_up_no_reference_to_the_collection(database: Database, feed: Feed) -> None:
-    """Grants can be given while somebody writes: NO KEY UPDATE."""
+    """Grants can be given while somebody writes."""
     async with database.write() as connection:
         await clocks.lock_clock(connection, feed.collection_id)
         async with asyncio.timeout(5), database.write() as other:

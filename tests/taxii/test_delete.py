@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,25 @@ def deleted(exchange: Exchange, of: str) -> list[tuple[Any, ...]]:
         "ORDER BY date_added",
         of,
     )
+
+
+async def shown(exchange: Exchange, of: str, member: str = "north") -> list[Any]:
+    """What the default view of the whole collection shows of an object."""
+    found: list[Any] = []
+    page: dict[str, Any] = {"next": None}
+    while "next" in page:
+        query = {"limit": "200"} | ({} if page["next"] is None else {"next": page["next"]})
+        page = (await exchange.get(exchange.path("objects/", SCRATCH), member, params=query)).json()
+        found += [each for each in page.get("objects", []) if each["id"] == of]
+    return found
+
+
+async def until_it_waits(exchange: Exchange) -> None:
+    """Return once a connection waits for a lock that the test itself holds."""
+    asked = "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    async with asyncio.timeout(20):
+        while not exchange.alliance.execute(asked):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
 
 
 # Who may
@@ -146,6 +166,31 @@ async def test_a_repeat_by_another_member_makes_it_nobody_elses(exchange: Exchan
     await exchange.add(version(of, 1), member="harbour")
 
     assert_error(await exchange.delete(exchange.path(f"objects/{of}/", SCRATCH), "harbour"), 403)
+
+
+async def test_a_right_withdrawn_while_it_waits_stops_it(exchange: Exchange) -> None:
+    """Rights are read again under the collection's lock: what was withdrawn meanwhile no longer holds."""
+    exchange.alliance.member("late")
+    exchange.alliance.grant("late", SCRATCH, ("read", "write"))
+    exchange.clients["late"] = exchange.alliance.client("late")
+    of = new()
+    await exchange.add(version(of, 1), member="late")
+    exchange.alliance.execute("BEGIN")
+    try:
+        exchange.alliance.execute(
+            "SELECT 1 FROM collection_clocks WHERE collection_id = %s FOR UPDATE",
+            exchange.collection_id(SCRATCH),
+        )
+        deleting = asyncio.create_task(exchange.delete(exchange.path(f"objects/{of}/", SCRATCH), "late"))
+        await until_it_waits(exchange)
+        exchange.alliance.execute(
+            "UPDATE grants SET rights = ARRAY['read'] WHERE member_id = %s", exchange.alliance.members["late"]
+        )
+    finally:
+        exchange.alliance.execute("COMMIT")
+
+    assert_error(await deleting, 403)
+    assert len(await versions(exchange, of)) == 1
 
 
 # What goes
@@ -315,7 +360,7 @@ async def test_what_remains_is_shown_as_if_the_rest_had_never_been(exchange: Exc
     await exchange.delete(exchange.path(f"objects/{of}/?match[version]=last", SCRATCH))
     after = await exchange.get(exchange.path(f"objects/{of}/", SCRATCH))
 
-    assert after.json()["objects"] == [version(of, 1)]
+    assert after.json()["objects"] == await shown(exchange, of) == [version(of, 1)]
     assert after.headers["x-taxii-date-added-last"] == before["x-taxii-date-added-last"]
 
 
@@ -325,7 +370,8 @@ async def test_with_the_newer_form_gone_the_older_one_shows(exchange: Exchange) 
     await exchange.add(version_2_0(of, 1), version(of, 2))
     await exchange.delete(exchange.path(f"objects/{of}/?match[spec_version]=2.1", SCRATCH))
 
-    assert (await exchange.get(exchange.path(f"objects/{of}/", SCRATCH))).json()["objects"] == [version_2_0(of, 1)]
+    one = await exchange.get(exchange.path(f"objects/{of}/", SCRATCH))
+    assert one.json()["objects"] == await shown(exchange, of) == [version_2_0(of, 1)]
 
 
 async def test_posted_again_it_is_stored_anew(exchange: Exchange) -> None:
@@ -452,5 +498,8 @@ async def test_removing_a_low_version_shows_what_it_superseded(exchange: Exchang
     await exchange.add(version(of, 1), amber(of, 2), version(of, 3), member=cleared)
     await exchange.delete(exchange.path(f"objects/{of}/?match[version]=last", SCRATCH), cleared)
 
-    assert (await exchange.get(exchange.path(f"objects/{of}/", SCRATCH), cleared)).json()["objects"] == [version(of, 1)]
-    assert (await exchange.get(exchange.path(f"objects/{of}/", SCRATCH))).json()["objects"] == [amber(of, 2)]
+    assert await shown(exchange, of, cleared) == [version(of, 1)]
+    assert await shown(exchange, of) == [amber(of, 2)]
+    for member, left in ((cleared, version(of, 1)), ("north", amber(of, 2))):
+        one = await exchange.get(exchange.path(f"objects/{of}/", SCRATCH), member)
+        assert one.json()["objects"] == [left]
