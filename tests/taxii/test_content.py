@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-INDICATORS = "fraud-intel/indicators"
+INDICATORS, CASES = "fraud-intel/indicators", "crime-desk/cases"
 CONTENT = ["manifest/", "objects/", f"objects/{A}/", f"objects/{A}/versions/"]
 
 
@@ -131,7 +131,7 @@ async def test_an_unknown_object_is_404(filled: Shelf, of: str, part: str, query
 async def test_an_object_of_another_collection_is_404(filled: Shelf) -> None:
     """§5.6: collections hold objects of their own."""
     for part in ("", "versions/"):
-        assert_error(await filled.exchange.get(filled.exchange.path(f"objects/{A}/{part}")), 404)
+        assert_error(await filled.exchange.get(filled.exchange.path(f"objects/{B}/{part}")), 404)
 
 
 # Versions
@@ -193,15 +193,17 @@ async def test_what_is_above_the_clearance_does_not_exist(exchange: Exchange) ->
     of, other = stix_id("indicator", 740), stix_id("malware", 740)
     alliance = exchange.alliance
     alliance.member("guest")
-    alliance.grant("guest", "fraud-intel/scratch", ("read",), clearance=1)
+    alliance.grant("guest", CASES, ("read",), clearance=1)
     exchange.clients["guest"] = alliance.client("guest")
     old = indicator(id=of, modified="2024-01-01T00:00:00Z")
-    await exchange.add(old)
-    await exchange.add(indicator(id=of, modified="2024-01-02T00:00:00Z", object_marking_refs=[red]))
-    await exchange.add(malware(id=other, object_marking_refs=[red]))
+    await exchange.add(old, member="constabulary", name=CASES)
+    await exchange.add(
+        indicator(id=of, modified="2024-01-02T00:00:00Z", object_marking_refs=[red]), member="constabulary", name=CASES
+    )
+    await exchange.add(malware(id=other, object_marking_refs=[red]), member="constabulary", name=CASES)
 
     def path(rest: str) -> str:
-        return exchange.path(rest, "fraud-intel/scratch")
+        return exchange.path(rest, CASES)
 
     listed = await exchange.get(path("objects/"), "guest", params={"match[id]": f"{of},{other}", "limit": "1"})
     assert listed.json() == {"more": False, "objects": [old]}
@@ -215,7 +217,7 @@ async def test_what_is_above_the_clearance_does_not_exist(exchange: Exchange) ->
 async def test_markings_are_served_like_any_object(exchange: Exchange) -> None:
     """§3.7: marking-definitions are items of an envelope too."""
     one = marking(id=stix_id("marking-definition", 741))
-    await exchange.add(one)
+    await exchange.add(one, member="constabulary", name=CASES)
 
-    answer = await exchange.get(exchange.path(f"objects/{one['id']}/", "fraud-intel/scratch"))
+    answer = await exchange.get(exchange.path(f"objects/{one['id']}/", CASES), "constabulary")
     assert answer.json()["objects"] == [one]

@@ -53,12 +53,12 @@ async def test_an_empty_collection_tells_the_epoch(exchange: Exchange, rest: str
 async def test_other_answers_carry_no_dates(exchange: Exchange) -> None:
     """§3.2: undefined elsewhere, so left off: on writes, collections, statuses and errors."""
     one = malware(id=stix_id("malware", 710))
-    posted = await exchange.post({"objects": [one]}, name="fraud-intel/scratch")
+    posted = await exchange.post({"objects": [one]})
     answers = [
         posted,
         await exchange.get(f"/taxii2/fraud-intel/status/{posted.json()['id']}/"),
         await exchange.get("/taxii2/fraud-intel/collections/"),
-        await exchange.delete(exchange.path(f"objects/{one['id']}/", "fraud-intel/scratch")),
+        await exchange.delete(exchange.path(f"objects/{one['id']}/")),
         await exchange.get(exchange.path("objects/?limit=0")),
         await exchange.get(exchange.path(f"objects/{one['id']}/")),
     ]
@@ -77,10 +77,12 @@ async def test_a_version_is_the_objects_own_text(exchange: Exchange) -> None:
         "2024-01-01T00:00:03.000001Z",
     ]
     of = stix_id("malware", 711)
-    status = await exchange.add(*(malware(id=of, modified=text) for text in texts))
-    path, query = exchange.path("manifest/", "fraud-intel/scratch"), {"match[version]": "all", "match[id]": of}
+    status = await exchange.add(
+        *(malware(id=of, created=texts[0], modified=text) for text in texts), name="fraud-intel/indicators"
+    )
+    path, query = exchange.path("manifest/"), {"match[version]": "all", "match[id]": of}
     manifest = (await exchange.get(path, params=query)).json()["objects"]
-    versions = (await exchange.get(exchange.path(f"objects/{of}/versions/", "fraud-intel/scratch"))).json()["versions"]
+    versions = (await exchange.get(exchange.path(f"objects/{of}/versions/"))).json()["versions"]
 
     assert [one["version"] for one in status["successes"]] == texts
     assert [one["version"] for one in manifest] == texts

@@ -103,13 +103,13 @@ async def test_what_cannot_be_satisfied_is_406(filled: Shelf, path: str, accept:
 async def test_status_and_writes_negotiate_alike(exchange: Exchange) -> None:
     """§3.1: the endpoints that only a write leads to."""
     one = malware(id=stix_id("malware", 700))
-    status = await exchange.add(one)
-    path, foo = f"{SCRATCH}objects/{one['id']}/", {"Accept": "application/foo"}
+    status = await exchange.add(one, name="fraud-intel/indicators")
+    path, foo = exchange.path(f"objects/{one['id']}/"), {"Accept": "application/foo"}
     told = f"{GROUP}status/{status['id']}/"
 
     assert_error(await exchange.get(told, headers=foo), 406)
     assert (await exchange.get(told, headers={"Accept": "application/taxii+json"})).status_code == 200
-    assert_error(await exchange.post(envelope(one), name="fraud-intel/scratch", headers=foo), 406)
+    assert_error(await exchange.post(envelope(one), headers=foo), 406)
     assert_error(await exchange.delete(path, headers=foo), 406)
     deleted = await exchange.delete(path, headers={"Accept": "*/*"})
     assert (deleted.status_code, deleted.content, deleted.headers["content-type"]) == (200, b"", TAXII)

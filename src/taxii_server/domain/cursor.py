@@ -68,7 +68,7 @@ class Cursor:
             octets = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = _from_plain(json.loads(octets))
             again = cursor.encode()
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadCursor from error
         if again != text:
             raise BadCursor
