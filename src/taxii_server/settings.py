@@ -65,7 +65,9 @@ class Settings(BaseSettings):
             message = "must have no path: the standard puts discovery at /taxii2/ of the host"
             raise ValueError(message)
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
-            message = "must begin with https:// unless the host is this machine: TAXII credentials never travel in clear"
+            message = (
+                "must begin with https:// unless the host is this machine: TAXII credentials never travel in clear"
+            )
             raise ValueError(message)
         return url.rstrip("/")
 
