@@ -167,12 +167,12 @@ async def test_several_members_are_one_body(parts: list[bytes], padding: int) ->
     assert await read(packed, limit=100_000, content_encoding="gzip") == b"".join(parts)
 
 
-@given(data=st.data(), body=st.binary(max_size=300))
-async def test_a_gzip_body_cut_anywhere_is_refused(data: st.DataObject, body: bytes) -> None:
+@given(kept=st.floats(0, 1, exclude_max=True), body=st.binary(max_size=300))
+async def test_a_gzip_body_cut_anywhere_is_refused(kept: float, body: bytes) -> None:
     """400: a part of a body is never taken for the whole."""
     packed = gzip.compress(body)
     with pytest.raises(BadBody) as refusal:
-        await read(packed[: data.draw(st.integers(0, len(packed) - 1))], content_encoding="gzip")
+        await read(packed[: int(len(packed) * kept)], content_encoding="gzip")
     assert not isinstance(refusal.value, BodyTooLarge | InflatedTooLarge)
 
 
