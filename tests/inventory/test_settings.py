@@ -1,0 +1,101 @@
+"""Settings are safe as they come, and those that would be unsafe are refused with what would be right."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from taxii_server import settings
+from taxii_server.domain.errors import OperatorError
+from taxii_server.settings import Settings
+
+URL = "postgresql+psycopg://taxii_server:p@db.example/taxii"
+KEY = "k" * 32
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> pytest.MonkeyPatch:
+    """Nobody's settings."""
+    monkeypatch.chdir(str(tmp_path))
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TAXII_{name.upper()}", raising=False)
+    return monkeypatch
+
+
+def test_without_any_setting_there_is_a_server(environment: pytest.MonkeyPatch) -> None:
+    """The defaults are enough for a trial on one machine, and open nothing to others."""
+    made = settings.load()
+
+    assert made.database_url is None
+    assert made.public_url == "http://127.0.0.1:8000"
+    assert made.metrics_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"PUBLIC_URL": "http://taxii.example.org"}, "must begin with https://"),
+        ({"PUBLIC_URL": "//taxii.example.org"}, "must be an absolute URL"),
+        ({"PUBLIC_URL": "taxii.example.org"}, "must be an absolute URL"),
+        ({"PUBLIC_URL": "https://taxii.example.org/?a=1"}, "must be an absolute URL"),
+        ({"PUBLIC_URL": "https://taxii.example.org/#a"}, "must be an absolute URL"),
+        ({"PUBLIC_URL": "https://taxii.example.org/below"}, "/taxii2/ of the host"),
+        ({"SECRET_KEY": "k" * 31}, "at least 32 characters"),
+        ({"DATABASE_URL": URL}, "TAXII_SECRET_KEY is needed"),
+        ({"DATABASE_URL": "postgresql://db.example/taxii", "SECRET_KEY": KEY}, "must begin with postgresql+psycopg://"),
+        ({"MIGRATION_DATABASE_URL": "sqlite:///x"}, "TAXII_MIGRATION_DATABASE_URL must begin with"),
+        ({"STATUS_KEEP": "PT23H59M"}, "at least 24 hours"),
+        ({"TOKEN_LIFETIME": "PT29S"}, "between 30 seconds and 24 hours"),
+        ({"TOKEN_LIFETIME": "PT25H"}, "between 30 seconds and 24 hours"),
+        ({"PAGE_SIZE": "10001"}, "must not exceed TAXII_PAGE_SIZE_MAX"),
+        ({"PAGE_SIZE": "0"}, "TAXII_PAGE_SIZE"),
+        ({"PAGE_SIZE_MAX": "100001"}, "TAXII_PAGE_SIZE_MAX"),
+        ({"PAGE_BYTES": "0"}, "TAXII_PAGE_BYTES"),
+        ({"MAX_CONTENT_LENGTH": "0"}, "TAXII_MAX_CONTENT_LENGTH"),
+        ({"MAX_OBJECT_LENGTH": "0"}, "TAXII_MAX_OBJECT_LENGTH"),
+        ({"DATABASE_CONNECTIONS": "1"}, "TAXII_DATABASE_CONNECTIONS"),
+        ({"VALIDATOR_PROCESSES": "0"}, "TAXII_VALIDATOR_PROCESSES"),
+        ({"TITLE": ""}, "TAXII_TITLE"),
+        ({"LOG_FORMAT": "xml"}, "TAXII_LOG_FORMAT"),
+        ({"METRICS_PORT": "65536"}, "TAXII_METRICS_PORT"),
+    ],
+)
+def test_unsafe_settings_are_refused(environment: pytest.MonkeyPatch, given: dict[str, str], told: str) -> None:
+    """By name, with what would be right (§4.1.1, §4.3, §8.2.2), and without a secret's value."""
+    for name, value in given.items():
+        environment.setenv(f"TAXII_{name}", value)
+
+    with pytest.raises(OperatorError) as refused:
+        settings.load()
+
+    assert told in str(refused.value)
+    assert given.get("SECRET_KEY", KEY) not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://taxii.example.org", "https://taxii.example.org:8443/", "http://localhost:8000"]
+)
+def test_public_urls_that_serve_are_taken(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Without the slash, so that paths can follow."""
+    environment.setenv("TAXII_PUBLIC_URL", url)
+
+    assert settings.load().public_url == url.rstrip("/")
+
+
+def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:
+    """Neither the key nor a database's password, however the settings are printed."""
+    environment.setenv("TAXII_SECRET_KEY", KEY)
+    environment.setenv("TAXII_DATABASE_URL", URL)
+
+    made = settings.load()
+
+    assert KEY not in repr(made) + str(made)
+    assert URL not in repr(made) + str(made)
+
+
+def test_settings_stay_as_they_are(environment: pytest.MonkeyPatch) -> None:
+    """Nothing changes them while the server runs."""
+    made = settings.load()
+
+    with pytest.raises(ValidationError):
+        made.title = "another"  # type: ignore[misc] # refused, which is the point
