@@ -5,6 +5,7 @@ live traffic holds, so an upgrade fails and can be run again instead of stopping
 """
 
 from alembic import context
+
 from taxii_server.storage.tables import metadata
 
 TAKE_TURNS = 7_421_336_015  # any constant of our own

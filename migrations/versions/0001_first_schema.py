@@ -22,8 +22,8 @@ END $$
 WHAT_THE_SERVER_MAY_DO = (
     "GRANT USAGE ON SCHEMA public TO taxii_server",
     "GRANT SELECT ON alembic_version TO taxii_server",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON trust_groups, members, collections, grants, clients, client_secrets, "
-    "signing_keys, collection_clocks TO taxii_server",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON trust_groups, members, collections, grants TO taxii_server",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON clients, client_secrets, signing_keys, collection_clocks TO taxii_server",
     "GRANT SELECT, INSERT, DELETE ON object_versions, statuses TO taxii_server",
     "GRANT UPDATE (level, superseded_level, newer_form_level) ON object_versions TO taxii_server",
     "GRANT SELECT, INSERT ON deleted_versions TO taxii_server",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-THING = f"indicator--{uuid4()}"
+THING = "indicator--2c2b1c5e-6f1d-4b56-9f0e-3f8f7f1f9a01"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange
     [
         ("/taxii2/", 2),
         (GROUP, 1),
-        (f"{GROUP}status/{uuid4()}/", 2),
+        (f"{GROUP}status/7d558858-27b1-49dc-b62a-b03fe4362bd4/", 2),
         (f"{GROUP}collections/", 2),
         ("", 1),
         ("manifest/", 2),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
+from taxii_server.web.bounded_http import BoundedHttp
 from tests.taxii.alliance import Exchange, exchange_on
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ async def live_server(urls: DatabaseUrls, **over: Any) -> AsyncIterator[Live]:
             server = _Quiet(
                 uvicorn.Config(
                     exchange.app,
+                    http=BoundedHttp,
                     lifespan="off",  # the exchange runs it
                     access_log=False,
                     server_header=False,

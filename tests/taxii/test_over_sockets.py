@@ -311,3 +311,35 @@ async def test_bodiless_and_head_answers_keep_the_connection_in_step(live: Live)
             assert head.startswith(b"HTTP/1.1 405")
             answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_a_request_head_without_end_is_cut_off(live: Live) -> None:
+    """A header that never ends costs a bounded amount of memory; other connections don't notice."""
+    async with live.connection() as (_, writer):
+        writer.write(live.head("GET", "/taxii2/").removesuffix(b"\r\n") + b"X-Endless: ")
+        sent = 0
+        try:
+            while sent < 64 * 1024 * 1024:
+                writer.write(b"x" * 65536)
+                sent += 65536
+                await writer.drain()
+        except ConnectionError:
+            pass
+
+    assert sent < 32 * 1024 * 1024
+    assert (await live.get("/taxii2/")).status_code == 200
+
+
+async def test_a_connection_carries_many_requests_with_bodies(live: Live) -> None:
+    """Only heads are counted, each for itself: a kept connection is never cut for what it carried before."""
+    body = b'{"objects":["' + b"x" * 900_000 + b'"]}'
+    async with live.connection() as (reader, writer):
+        for _ in range(4):
+            head = live.head(
+                "POST",
+                live.path(name="fraud-intel/scratch"),
+                Content_Length=str(len(body)),
+                Content_Type=TAXII,
+            )
+            writer.write(head + body)
+            assert (await read_answer(reader)).status_code == 202

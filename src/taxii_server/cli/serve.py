@@ -23,6 +23,7 @@ from taxii_server.cli import context, metrics
 from taxii_server.cli.context import Place
 from taxii_server.domain.errors import OperatorError
 from taxii_server.web import logs
+from taxii_server.web.bounded_http import BoundedHttp
 
 log = structlog.get_logger(__name__)
 
@@ -155,6 +156,8 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
             _APP,
             factory=True,
             workers=listening.workers,
+            http=BoundedHttp,
+            ws="none",
             lifespan="on",
             access_log=False,
             server_header=False,

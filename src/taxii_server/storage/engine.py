@@ -42,6 +42,13 @@ _SESSION = (
     "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=60s -c lock_timeout=30s "
     "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
 )
+# A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
+_KEEPALIVE = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 # SQLSTATEs that are the database's trouble, not the statement's, though drivers class them otherwise
 _TROUBLE = {"25006"}  # read_only_sql_transaction: we are talking to a standby
 
@@ -58,7 +65,7 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": _SESSION},
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": _SESSION, **_KEEPALIVE},
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)

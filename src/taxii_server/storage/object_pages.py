@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
 _BEFORE_ALL = "-infinity"
+_NO_BOUND = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ async def page(
         "types": None if want.types is None else list(want.types),
         "limit": bounds.limit,
         "rows": bounds.limit + 1,
-        "page_bytes": bounds.page_bytes,
+        # a page without bodies is bounded by its count: each row is as small as the next
+        "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
     rows = (await connection.execute(statement, values)).all()
