@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/conformance.md"
 
-_ROW = re.compile(r"^\| (?P<group>[A-Z]+)-(?P<number>\d{2}) \|(?P<rest>.*)\|$", re.MULTILINE)
-_GROUP = re.compile(r"^\| (?P<group>[A-Z]+) \| (?P<rows>\d+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (?P<group>T-[A-Z]+)-(?P<number>\d{2}) \|(?P<rest>.*)\|$", re.MULTILINE)
+_GROUP = re.compile(r"^\| (?P<group>T-[A-Z]+) \| (?P<rows>\d+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 # what a row may say in the place of a test
 _WHY_NOT = re.compile(
@@ -69,7 +69,7 @@ def test_every_requirement_names_the_test_that_holds_it() -> None:
 
     assert silent == []
     # relative root URLs, content that isn't STIX, DNS records, and rows that point at others
-    assert untested == {"URL-10", "MVER-13", "DNS-01", "DNS-02", "CONF-01", "CONF-04", "CONF-05"}
+    assert untested == {"T-URL-10", "T-MVER-13", "T-DNS-01", "T-DNS-02", "T-CONF-01", "T-CONF-04", "T-CONF-05"}
 
 
 def test_named_tests_exist() -> None:
@@ -93,3 +93,16 @@ def test_no_requirement_is_left_out() -> None:
 def test_no_row_is_empty() -> None:
     """Clause, level, requirement and what holds it are there in each."""
     assert [row.name for row in rows() if len(row.cells) != 4 or not all(row.cells)] == []
+
+
+def test_numbers_named_in_tests_are_in_the_document() -> None:
+    """Whoever meets a number in a test finds it there."""
+    known = {row.name for row in rows()}
+    named = {
+        (file.name, name)
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"\bT-[A-Z]+-\d{2}\b", file.read_text("utf-8"))
+        if file != Path(__file__)
+    }
+
+    assert {one for one in named if one[1] not in known} == set()

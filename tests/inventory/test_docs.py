@@ -148,3 +148,20 @@ def test_every_warning_of_the_log_is_told() -> None:
 
     assert logged
     assert {event for event in logged if f"`{event}`" not in text} == set()
+
+
+def test_every_ruling_named_in_code_and_tests_is_told() -> None:
+    """Whoever meets D-05 in a comment finds it in docs/rulings.md, once."""
+    told = re.findall(
+        r"^\*\*(D-\d{2}) |\(\*\*(D-\d{2})\*\*", (ROOT / "docs/rulings.md").read_text("utf-8"), re.MULTILINE
+    )
+    numbers = [one or other for one, other in told]
+    named = {
+        number
+        for folder in ("src", "tests")
+        for file in (ROOT / folder).rglob("*.py")
+        for number in re.findall(r"\bD-\d{2}\b", file.read_text("utf-8"))
+    }
+
+    assert sorted(numbers) == sorted(set(numbers))
+    assert named - set(numbers) == set()
