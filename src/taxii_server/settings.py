@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     page_size: Annotated[int, Field(ge=1)] = 1000
     page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     page_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
-    max_content_length: Annotated[int, Field(ge=_KIB, le=1024 * _MIB)] = 10 * _MIB
+    max_content_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 10 * _MIB
     max_object_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 5 * _MIB
     body_timeout: timedelta = timedelta(seconds=60)
 
@@ -94,6 +94,22 @@ class Settings(BaseSettings):
             message = "must lie between 30 seconds and 24 hours"
             raise ValueError(message)
         return lifetime
+
+    @field_validator("signing_key_lifetime")
+    @classmethod
+    def _some_days(cls, lifetime: timedelta) -> timedelta:
+        if lifetime < timedelta(days=1):
+            message = "must be at least one day: every key is published until its last token has expired"
+            raise ValueError(message)
+        return lifetime
+
+    @field_validator("body_timeout")
+    @classmethod
+    def _patient(cls, pause: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= pause <= timedelta(minutes=10):
+            message = "must lie between one second and ten minutes"
+            raise ValueError(message)
+        return pause
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:

@@ -169,3 +169,26 @@ def test_ten_thousand_versions_of_one_object_are_decided_in_a_moment(order: int)
 
     assert time.perf_counter() - begun < 5
     assert all(isinstance(one, Store) for one in outcomes)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_long_history_costs_in_proportion_to_its_length(newest_first: bool) -> None:
+    """Deciding happens under the collection's lock: nobody shall be able to make it take minutes."""
+
+    def seconds(count: int) -> float:
+        order = range(count, 0, -1) if newest_first else range(1, count + 1)
+        history = [
+            Known(
+                Version(A, Form.STIX_2_1, BASE + timedelta(seconds=version), BASE + MICROSECOND * added, Level.CLEAR),
+                str(version),
+                bytes([1]),
+            )
+            for added, version in enumerate(order)
+        ]
+        begun = time.process_time()
+        decide(history, [(columns(A, BASE + timedelta(days=9)), Level.CLEAR)], BASE + timedelta(days=1))
+        return time.process_time() - begun
+
+    seconds(1000)
+
+    assert seconds(40_000) < 2

@@ -34,7 +34,8 @@ filters = st.builds(
     ids=some_texts,
     types=some_texts,
     versions=versions,
-    forms=st.none() | st.lists(st.sampled_from([int(form) for form in Form]), max_size=2, unique=True).map(tuple),
+    forms=st.none()
+    | st.lists(st.sampled_from([int(form) for form in Form]), min_size=1, max_size=2, unique=True).map(tuple),
 )
 cursors = st.builds(Cursor, st.sampled_from(Endpoint), st.uuids(version=4), filters, instants)
 

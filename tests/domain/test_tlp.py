@@ -34,6 +34,15 @@ def test_both_generations_are_known() -> None:
     assert dict(tlp.MARKING_LEVELS) == LEVELS
 
 
+@pytest.mark.parametrize(("reference", "level"), LEVELS.items())
+def test_a_reference_counts_in_either_case(reference: str, level: Level) -> None:
+    """A UUID is the same in capitals: a marking must not get lost by its spelling, or RED would travel as CLEAR."""
+    assert level == tlp.level_of({"object_marking_refs": [reference.upper()]})
+    assert level == tlp.level_of(
+        {"granular_markings": [{"marking_ref": reference.replace("a", "A").replace("e", "E")}]}
+    )
+
+
 @given(st.lists(st.sampled_from([*LEVELS, OTHER]), max_size=4), st.lists(st.sampled_from([*LEVELS, OTHER]), max_size=3))
 def test_the_strictest_marking_counts(by_reference: list[str], granular: list[str]) -> None:
     """By reference or on any part: what is strictest for a part is strictest for the object that carries it."""

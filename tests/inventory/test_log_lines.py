@@ -175,6 +175,7 @@ def _url(output: Path, process: subprocess.Popen[bytes]) -> str:
 def assert_line(line: dict[str, Any], answer: httpx.Response, **fields: object) -> None:
     """A request's line: what every one has, and what this one has besides."""
     common = {"method": answer.request.method, "status": answer.status_code, "level": "info", "event": "request"}
+    common["peer"] = "127.0.0.1"
     times = {name: line.pop(name) for name in ("timestamp", "total_ms", "db_ms")}
     assert times["total_ms"] >= times["db_ms"] >= 0
     assert line == {**common, "request_id": answer.headers["x-request-id"], **fields}

@@ -61,9 +61,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/taxii2/"): row(401, other=200),
     ("GET", GROUP): IN_GROUP,
     # somebody else's status is not found, whoever it is
-    ("GET", f"{GROUP}status/{{status_id}}/"): row(
-        401, other=404, both=200, issued_read=200, read_token=200, issued_elsewhere=200
-    ),
+    ("GET", f"{GROUP}status/{{status_id}}/"): row(401, other=404, both=200, issued_read=200, read_token=200),
     ("GET", f"{GROUP}collections/"): IN_GROUP,
     ("GET", COLLECTION): SEEN,
     ("GET", f"{COLLECTION}manifest/"): READ,

@@ -23,7 +23,6 @@ async def test_metadata(http: httpx.AsyncClient) -> None:
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-        "service_documentation": f"{ISSUER}/docs",
     }
 
 

@@ -13,7 +13,7 @@ from tests.factories import indicator
 from tests.taxii.alliance import TAXII
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import httpx
 
@@ -41,9 +41,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Storm:
-    """Where it blows, and how hard."""
+    """Where it blows, and how hard; writers and pollers are spread over the nodes."""
 
-    http: httpx.AsyncClient
+    nodes: Sequence[httpx.AsyncClient]
     path: str
     credentials: Callable[[int], dict[str, str]]
     writers: int = 4
@@ -68,12 +68,15 @@ class Storm:
         outcome.polled = [poller.result() for poller in pollers]
         return outcome
 
+    def _node(self, number: int) -> httpx.AsyncClient:
+        return self.nodes[number % len(self.nodes)]
+
     async def _write(self, number: int, outcome: Outcome) -> None:
         dice = random.Random(self.seed * 1000 + number)
         for _ in range(self.envelopes):
             # the writers share objects, so that versions of one come from all sides and out of order
             objects = [self._object(dice) for _ in range(dice.randint(1, self.objects))]
-            answer = await self.http.post(
+            answer = await self._node(number).post(
                 self.path,
                 json={"objects": objects},
                 headers=self.credentials(number) | {"Accept": TAXII, "Content-Type": TAXII},
@@ -101,7 +104,9 @@ class Storm:
                 query["added_after"] = after
             if following is not None:
                 query["next"] = following
-            answer = await self.http.get(self.path, params=query, headers=self.credentials(number) | {"Accept": TAXII})
+            answer = await self._node(number).get(
+                self.path, params=query, headers=self.credentials(number) | {"Accept": TAXII}
+            )
             assert answer.status_code == 200, answer.text
             envelope = answer.json()
             counted.update((one["id"], one["modified"]) for one in envelope.get("objects", []))

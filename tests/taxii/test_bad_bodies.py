@@ -254,7 +254,7 @@ async def test_a_body_that_stops_coming_is_408(fresh_database_urls: DatabaseUrls
         yield envelope(another())[:20]
         await asyncio.sleep(30)
 
-    async with exchange_on(fresh_database_urls, body_timeout=timedelta(seconds=0.2)) as exchange:
+    async with exchange_on(fresh_database_urls, body_timeout=timedelta(seconds=1)) as exchange:
         assert_error(await post(exchange, stops()), 408)
         assert stored(exchange) == 0
 

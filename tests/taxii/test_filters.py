@@ -244,3 +244,18 @@ async def test_a_late_arrival_is_news_to_who_asks_from_after_its_successor(excha
     await exchange.add(indicator(id=of, modified="2024-06-04T00:00:00Z", name="a4"), name=indicators)
     assert await names(added_after=noted) == ["a4"]
     assert await names() == ["a4"]
+
+
+async def test_an_instant_between_two_microseconds_is_no_version(filled: Shelf) -> None:
+    """§3.4.1: it follows STIX's rule, so it is no error; nothing stored can have it. Zeros at its end say nothing."""
+    assert await filled.names(**{"match[version]": "2024-01-01T00:00:02.1000001Z"}) == []
+    assert await filled.names(**{"match[version]": "2024-01-01T00:00:02.1000001Z,first", "match[id]": A}) == ["a1"]
+    assert await filled.names(**{"match[version]": "2024-01-01T00:00:02.100000000Z"}) == ["a2"]
+
+
+async def test_a_type_named_twice_is_walked_once(filled: Shelf) -> None:
+    """§3.4, OR: the same type again adds nothing, on no page."""
+    for version in ("last", "all"):
+        once = await filled.names(**{"match[type]": "indicator", "match[version]": version})
+
+        assert once == await filled.names(**{"match[type]": "indicator,indicator", "match[version]": version})

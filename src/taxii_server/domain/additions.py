@@ -1,4 +1,4 @@
-"""What becomes of each object of an envelope: stored, known already, or refused (§5.5, D-07 in docs/conformance.md).
+"""What becomes of each object of an envelope: stored, known already, or refused (§5.5, D-07 in docs/rulings.md).
 
 Decided here from what is stored, under the collection's lock; carried out by `storage.object_writes`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from taxii_server.domain.stix_versions import Version
@@ -69,13 +70,14 @@ def decide(
 
     `known` are all stored versions of the objects that come in. An object may occur several times in one envelope.
     """
-    of_object: dict[str, _History] = defaultdict(_History)
+    of_object: dict[str, list[Known]] = defaultdict(list)
     for one in known:
-        of_object[one.place.stix_id].learn(one)
+        of_object[one.place.stix_id].append(one)
+    histories = {columns.stix_id: _History(of_object[columns.stix_id]) for columns, _ in incoming}
     outcomes: list[Outcome] = []
     date_added = base
     for columns, level in incoming:
-        history = of_object[columns.stix_id]
+        history = histories[columns.stix_id]
         outcome: Outcome | None = history.already_there(columns)
         if outcome is None:
             date_added = history.free_date(columns, date_added + MICROSECOND)
@@ -90,24 +92,21 @@ def decide(
 class _History:
     """One object's versions in their order, so that ten thousand in one envelope cost no more each than ten."""
 
-    def __init__(self) -> None:
-        self._by_order: dict[tuple[int, datetime], Known] = {}
-        self._by_digest: dict[bytes, Known] = {}
-        self._orders: list[tuple[int, datetime]] = []
+    def __init__(self, known: Sequence[Known]) -> None:
+        self._by_order = {one.place.order: one for one in known}
+        self._by_digest = {one.digest: one for one in known}
+        self._orders = sorted(self._by_order)
         # beside each order, the earliest date_added from there to the end
-        self._earliest: list[datetime] = []
+        dates = (self._by_order[order].place.date_added for order in reversed(self._orders))
+        self._earliest = list(accumulate(dates, min))[::-1]
 
-    def learn(self, one: Known) -> None:
-        order, date_added = one.place.order, one.place.date_added
-        self._by_order[order] = one
-        self._by_digest.setdefault(one.digest, one)
+    def learn(self, new: Known) -> None:
+        """Take in a version that was added after all others, so that no other's earliest date changes."""
+        order = new.place.order
+        self._by_order[order] = self._by_digest[new.digest] = new
         at = bisect(self._orders, order)
         self._orders.insert(at, order)
-        self._earliest.insert(at, min(date_added, self._earliest[at]) if at < len(self._earliest) else date_added)
-        for before in range(at - 1, -1, -1):
-            if self._earliest[before] <= date_added:
-                break
-            self._earliest[before] = date_added
+        self._earliest.insert(at, self._earliest[at] if at < len(self._earliest) else new.place.date_added)
 
     def already_there(self, columns: Columns) -> Repeat | Conflict | None:
         if columns.version_at is None or columns.version is None:

@@ -1,4 +1,4 @@
-"""`next` as a value: where a page ended, and of which request (§3.5, D-15 in docs/conformance.md).
+"""`next` as a value: where a page ended, and of which request (§3.5, D-15 in docs/rulings.md).
 
 A cursor carries its request's filters, so a client may repeat or drop them. It is not signed: whatever it says is
 evaluated again under the present caller's rights, so a forged one shows nothing that a plain request wouldn't.
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from taxii_server.domain import timestamps
 from taxii_server.domain.errors import BadCursor
-from taxii_server.domain.filters import LAST_ONLY, Exactly, Filter, Keyword, VersionSpec
+from taxii_server.domain.filters import Exactly, Filter, Keyword, VersionSpec
 from taxii_server.domain.stix_objects import Form
 
 _VERSION = 1
@@ -116,18 +116,17 @@ def _from_plain(plain: Any) -> Cursor:
     version, endpoint, collection, position, added_after, ids, types, versions, forms = plain
     if version != _VERSION or version is True:
         raise BadCursor
-    return Cursor(
-        endpoint=Endpoint(endpoint),
-        collection_id=UUID(hex=str(collection)),
-        position=timestamps.from_parameter(position),
-        want=Filter(
-            added_after=None if added_after is None else timestamps.from_parameter(added_after),
-            ids=_texts(ids),
-            types=_texts(types),
-            versions=tuple(_spec(text) for text in versions) or LAST_ONLY,
-            forms=None if forms is None else tuple(int(Form(form)) for form in forms),
-        ),
+    want = Filter(
+        added_after=None if added_after is None else timestamps.from_parameter(added_after),
+        ids=_texts(ids),
+        types=_texts(types),
+        versions=tuple(_spec(text) for text in versions),
+        forms=None if forms is None else tuple(int(Form(form)) for form in forms),
     )
+    if want.matches_nothing:
+        # what has no first page has no next one
+        raise BadCursor
+    return Cursor(Endpoint(endpoint), UUID(hex=str(collection)), want, timestamps.from_parameter(position))
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

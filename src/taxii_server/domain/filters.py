@@ -35,8 +35,8 @@ ALL_VERSIONS: tuple[VersionSpec, ...] = (Keyword.ALL,)
 class Filter:
     """The filters of one request.
 
-    None means "not asked for"; an empty tuple of `forms` means that only forms were named that don't exist. `types` and
-    `ids` are never empty. Where `versions` holds `Keyword.ALL` it holds nothing else.
+    None means "not asked for"; empty `forms` or `versions` mean that only such were named as nothing stored can have.
+    `types` and `ids` are never empty. Where `versions` holds `Keyword.ALL` it holds nothing else.
     """
 
     added_after: datetime | None = None
@@ -44,3 +44,8 @@ class Filter:
     types: tuple[str, ...] | None = None
     versions: tuple[VersionSpec, ...] = LAST_ONLY
     forms: tuple[int, ...] | None = None
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether no stored version can be what was asked for."""
+        return self.forms == () or not self.versions

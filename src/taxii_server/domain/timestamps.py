@@ -25,6 +25,10 @@ class BadTimestamp(ValueError):
     """The text is not a timestamp of the asked form; the message says why."""
 
 
+class TooPrecise(BadTimestamp):
+    """It is a timestamp, between two of the microseconds that this server can keep apart."""
+
+
 def to_taxii(instant: datetime) -> str:
     """Write `instant` as TAXII does: UTC, exactly six fractional digits, `Z` (§2)."""
     utc = instant.astimezone(UTC)
@@ -54,7 +58,7 @@ def from_stix(text: object) -> datetime:
     """Read a STIX timestamp: UTC with `Z`, at most six fractional digits.
 
     Raises:
-        BadTimestamp: for everything else, with words for the sender of the object.
+        BadTimestamp: for everything else, with words for the sender of the object; `TooPrecise` if it has more digits.
     """
     if not isinstance(text, str):
         message = "must be a string with a timestamp like 2024-05-02T08:15:30.000Z"
@@ -65,7 +69,7 @@ def from_stix(text: object) -> datetime:
         raise BadTimestamp(message)
     if len(parts["fraction"] or "") > _MOST_DIGITS_OF_STIX:
         message = "has more than six fractional digits, which this server can't keep apart"
-        raise BadTimestamp(message)
+        raise TooPrecise(message)
     return _instant(parts)
 
 

@@ -44,17 +44,17 @@ MARKING_LEVELS: Mapping[str, Level] = {f"marking-definition--{uuid}": level for 
 def level_of(stix_object: Mapping[str, object]) -> Level | None:
     """Give the strictest TLP level the object is marked with, by reference or on any part of it; None if unmarked.
 
-    A reference to a marking that is no TLP marking counts as no marking.
+    A reference to a marking that is no TLP marking counts as no marking. UUIDs are the same in either case.
     """
     references = [stix_object.get("object_marking_refs")]
     granular = stix_object.get("granular_markings")
     if isinstance(granular, list):
         references.append([part.get("marking_ref") for part in granular if isinstance(part, dict)])
     levels = [
-        MARKING_LEVELS[reference]
+        MARKING_LEVELS[reference.lower()]
         for some in references
         if isinstance(some, list)
         for reference in some
-        if isinstance(reference, str) and reference in MARKING_LEVELS
+        if isinstance(reference, str) and reference.lower() in MARKING_LEVELS
     ]
     return max(levels, default=None)

@@ -60,7 +60,6 @@ class ServerMetadata(BaseModel):
     response_types_supported: list[str] = []
     grant_types_supported: list[str] = [_GRANT]
     token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic", "client_secret_post"]
-    service_documentation: str
 
 
 _FORM_FIELDS = {
@@ -87,7 +86,6 @@ def router(issuing: TokenIssuing) -> APIRouter:
         token_endpoint=f"{issuing.issuer}/oauth2/token",
         jwks_uri=f"{issuing.issuer}/.well-known/jwks.json",
         scopes_supported=list(SCOPES.values()),
-        service_documentation=f"{issuing.issuer}/docs",
     )
 
     @routes.post(

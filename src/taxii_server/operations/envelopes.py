@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,8 @@ MOST_OBJECTS: Final = 100_000
 MOST_BESIDES_OBJECTS: Final = 64 * 1024
 """Octets of an envelope that are not its objects."""
 
-_FEWEST_OCTETS_A_COMMA = 16
+_BETWEEN = re.compile(r"[ \t\n\r,]*")
+_DECODER = json.JSONDecoder()
 
 
 class _Envelope(msgspec.Struct):
@@ -33,9 +35,9 @@ def cut(body: bytes) -> list[bytes]:
         body.decode()
         objects = bytes(msgspec.json.decode(body, type=_Envelope).objects)
         _check_the_rest(body, objects)
-        # a list of a million numbers would cost a hundred times its size to cut
-        if objects.count(b",") > max(MOST_OBJECTS, len(objects) // _FEWEST_OCTETS_A_COMMA):
-            raise NotAnEnvelope("objects holds too many items for its size to be STIX objects")
+        # a list of a million numbers would cost a hundred times its size to cut: with so many commas, count first
+        if objects.count(b",") > MOST_OBJECTS and _has_more_items(objects, MOST_OBJECTS):
+            raise _too_many()
         items = msgspec.json.decode(objects, type=list[msgspec.Raw])
     except UnicodeDecodeError as error:
         raise BadBody(f"the body is not UTF-8 (octet {error.start})") from error
@@ -50,8 +52,33 @@ def cut(body: bytes) -> list[bytes]:
     if not items:
         raise NotAnEnvelope("the envelope holds no objects")
     if len(items) > MOST_OBJECTS:
-        raise NotAnEnvelope(f"the envelope holds more than {MOST_OBJECTS} objects: send them in several envelopes")
+        raise _too_many()
     return [bytes(item) for item in items]
+
+
+def _too_many() -> NotAnEnvelope:
+    return NotAnEnvelope(f"the envelope holds more than {MOST_OBJECTS} objects: send them in several envelopes")
+
+
+def _has_more_items(objects: bytes, most: int) -> bool:
+    """Count the items of a JSON list one by one, without keeping them, until there are too many."""
+    text = objects.decode()
+    position = _next_item(text, 1)
+    try:
+        for _ in range(most):
+            _, end = _DECODER.raw_decode(text, position)
+            position = _next_item(text, end)
+            if text[position : position + 1] == "]":
+                return False
+    except ValueError:
+        # not JSON, or no list: whoever cuts it says what it is
+        return False
+    return True
+
+
+def _next_item(text: str, end: int) -> int:
+    between = _BETWEEN.match(text, end)
+    return end if between is None else between.end()
 
 
 def _check_syntax(body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,8 +59,7 @@ async def read_objects(database: Database, where: Readable, asked: Asked) -> Ans
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
     """
-    if asked.want.forms == () and asked.endpoint not in _OF_ONE_OBJECT:
-        # only forms were named that don't exist: nothing can match
+    if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
     async with database.read() as connection:
         page = await object_pages.page(
@@ -124,7 +124,7 @@ async def store(
     verdicts = await validators.judge(slices, target.validation)
     accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
     status_id = uuid4()
-    async with database.write() as connection:
+    async with database.write(target.collection_id) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         if recheck is not None:
             target = await recheck(connection)
@@ -135,7 +135,7 @@ async def store(
             status_id,
             [(verdict.columns, verdict.body) for verdict in accepted],
         )
-        status = _status(status_id, requested_at, verdicts, outcomes)
+        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes)
         await statuses.write(
             connection,
             status,
@@ -160,7 +160,7 @@ async def read_status(database: Database, caller: Caller, status_id: UUID | None
             # the nil UUID is no status: an impossible id costs the same statement
             status_id or UUID(int=0),
             trust_group_id=group.id,
-            member=caller.principal.member,
+            principal=caller.principal,
         )
     if found is None:
         raise NotFound
@@ -177,7 +177,7 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
         NotAllowed: if one of the versions was brought by another member.
     """
     target = permissions.erasable(caller)
-    async with database.write() as connection:
+    async with database.write(target.collection_id) as connection:
         await clocks.lock_clock(connection, target.collection_id)
         target = permissions.erasable(await again(connection))
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])

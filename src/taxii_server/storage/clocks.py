@@ -74,8 +74,8 @@ def refuse_if_ahead(clock: Clock) -> None:
     """
     if clock.last_added > clock.now + FURTHEST_AHEAD:
         message = (
-            f"The last object of this collection was added at {clock.last_added.isoformat()}, which is ahead of the "
-            "database's time: its operator must check the clock of the database server."
+            "The clock of this collection is ahead of the database's time, so nothing can be added: the operator must "
+            "check the clock of the database server."
         )
         raise ClockAhead(message)
 

@@ -7,11 +7,13 @@ database surfaces as `DatabaseGone`; pools notice dead connections and open new 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 from prometheus_client import Counter
@@ -22,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from taxii_server.domain.errors import DatabaseGone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Hashable, Iterator
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +39,10 @@ DATABASE_FAILURES = Counter(
 
 _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 5
+_TURN_TIMEOUT = 30
 # A statement that outlives its timeout answers 503: a page costs milliseconds, the largest envelope seconds.
 _SESSION = (
-    "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=60s -c lock_timeout=30s "
+    "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=30s -c lock_timeout=30s "
     "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
 )
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
@@ -50,7 +53,10 @@ _KEEPALIVE = {
     "tcp_user_timeout": 30_000,
 }
 # SQLSTATEs that are the database's trouble, not the statement's, though drivers class them otherwise
-_TROUBLE = {"25006"}  # read_only_sql_transaction: we are talking to a standby
+_TROUBLE = {
+    "25006",  # read_only_sql_transaction: we are talking to a standby
+    "25P03",  # idle_in_transaction_session_timeout: we took too long ourselves
+}
 
 
 class Database:
@@ -69,6 +75,10 @@ class Database:
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._read_only = self.engine.execution_options(postgresql_readonly=True)
+        # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
+        # that nothing is left for reading.
+        self._writing = asyncio.Semaphore(max(1, connections // 2))
+        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
@@ -85,10 +95,15 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error."""
+    async def write(self, turn: Hashable = None) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error.
+
+        Those with the same `turn`, the id of the collection they are going to lock, take turns before they take a
+        connection.
+        """
         with _trouble(), _timed():
-            async with self.engine.begin() as connection:
+            lock = asyncio.Lock() if turn is None else self._turns.setdefault(turn, asyncio.Lock())
+            async with _in_time(lock), _in_time(self._writing), self.engine.begin() as connection:
                 yield connection
 
     async def close(self) -> None:
@@ -115,6 +130,19 @@ def database_time() -> Iterator[DatabaseTime]:
         yield spent
     finally:
         _spent.reset(token)
+
+
+@asynccontextmanager
+async def _in_time(turn: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_TURN_TIMEOUT):
+            await turn.acquire()
+    except TimeoutError as error:
+        raise DatabaseGone(_BUSY) from error
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager

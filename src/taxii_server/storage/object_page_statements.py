@@ -5,6 +5,10 @@ adds up their octets: what fits is served, and one row that doesn't fit is left 
 looked at in any case, since row 1 always fits). Casts give the parameters the columns' types, so that Postgres prepares
 each statement once.
 
+Late arrivals are looked for only if something is there that was added by `:added_after`: many clients begin at the
+epoch.
+Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
+
 `:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which
 differ in that `:since` is -infinity where the request named no such instant. `:forms` are the forms in question, all of
 them unless `:named`.
@@ -64,13 +68,16 @@ LATEST = text("""
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (SELECT date_added FROM object_versions
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
              AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
              AND form = ANY(CAST(:forms AS smallint[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz))
+                                AND later.date_added > CAST(:added_after AS timestamptz)
+                             OFFSET 0)
            ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
@@ -105,13 +112,16 @@ LATEST_OF_TYPES = text("""
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (SELECT date_added FROM object_versions
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
              AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
              AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz))
+                                AND later.date_added > CAST(:added_after AS timestamptz)
+                             OFFSET 0)
            ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
@@ -173,13 +183,16 @@ NEWEST_FORM = text("""
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (SELECT date_added FROM object_versions
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
              AND newer_form_level <= :clearance
              AND form = ANY(CAST(:forms AS smallint[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND later.form > late.form
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz))
+                                AND later.date_added > CAST(:added_after AS timestamptz)
+                             OFFSET 0)
            ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
@@ -213,13 +226,16 @@ NEWEST_FORM_OF_TYPES = text("""
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
              AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND (SELECT date_added FROM object_versions
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
              AND newer_form_level <= :clearance
              AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND later.form > late.form
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz))
+                                AND later.date_added > CAST(:added_after AS timestamptz)
+                             OFFSET 0)
            ORDER BY date_added LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows

@@ -85,7 +85,8 @@ async def page(
         "clearance": int(where.clearance),
         "position": max(after) if after else _BEFORE_ALL,
         "forms": list(_ALL_FORMS if want.forms is None else want.forms),
-        "types": None if want.types is None else list(want.types),
+        # each once: a type named twice would be walked twice
+        "types": None if want.types is None else list(dict.fromkeys(want.types)),
         "limit": bounds.limit,
         "rows": bounds.limit + 1,
         # a page without bodies is bounded by its count: each row is as small as the next

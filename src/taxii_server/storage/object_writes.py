@@ -59,7 +59,8 @@ async def add(
     Raises:
         ClockAhead: if the collection's clock is too far ahead of the database's time.
     """
-    clocks.refuse_if_ahead(clock)
+    if incoming:
+        clocks.refuse_if_ahead(clock)
     stored = await stored_versions.of_objects(
         connection,
         target.collection_id,

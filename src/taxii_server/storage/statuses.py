@@ -13,6 +13,7 @@ from taxii_server.storage.tables import statuses
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from taxii_server.domain.access import Principal
     from taxii_server.storage.engine import Connection
 
 _DETAILS = msgspec.json.Decoder(tuple[Detail, ...])
@@ -45,13 +46,18 @@ async def write(
     )
 
 
-async def find(connection: Connection, status_id: UUID, *, trust_group_id: UUID, member: int) -> Status | None:
-    """Read a status of one member in one trust group; None if there is none, or it is somebody else's."""
+async def find(connection: Connection, status_id: UUID, *, trust_group_id: UUID, principal: Principal) -> Status | None:
+    """Read a status in one trust group; None if there is none, or it isn't for this client.
+
+    It is for the clients of the member that made the request, as far as they were issued for its collection.
+    """
     asked = select(statuses.c.requested_at, statuses.c.successes, statuses.c.failures).where(
         statuses.c.id == status_id,
         statuses.c.trust_group_id == trust_group_id,
-        statuses.c.member == member,
+        statuses.c.member == principal.member,
     )
+    if principal.collections is not None:
+        asked = asked.where(statuses.c.collection_id.in_(principal.collections))
     row = (await connection.execute(asked)).one_or_none()
     if row is None:
         return None

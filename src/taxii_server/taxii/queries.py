@@ -31,6 +31,7 @@ FIELDS: Mapping[Endpoint, frozenset[str]] = {
 
 _DELETE_FIELDS = frozenset({"match[version]", "match[spec_version]"})
 _WHOLE_NUMBER = re.compile(r"[0-9]+")
+_SURPLUS_ZEROS = re.compile(r"(\.[0-9]{6})0+Z$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def _limit(text: str) -> int:
 
 
 def _versions(name: str, text: str) -> tuple[VersionSpec, ...]:
-    specs = tuple(_version(name, value) for value in _values(name, text))
+    read = [_version(name, value) for value in _values(name, text)]
+    specs = tuple(spec for spec in read if spec is not None)
     if len(set(specs)) != len(specs):
         message = f"{name} names a version twice."
         raise BadParameter(name, message)
@@ -143,11 +145,14 @@ def _versions(name: str, text: str) -> tuple[VersionSpec, ...]:
     return specs
 
 
-def _version(name: str, text: str) -> VersionSpec:
+def _version(name: str, text: str) -> VersionSpec | None:
+    """Read one version; None for an instant between two that this server can keep apart, which nothing stored has."""
     if text in {word.value for word in Keyword}:
         return Keyword(text)
     try:
-        return Exactly(timestamps.from_stix(text))
+        return Exactly(timestamps.from_stix(_SURPLUS_ZEROS.sub(r"\1Z", text)))
+    except timestamps.TooPrecise:
+        return None
     except timestamps.BadTimestamp as error:
         message = f"{name} takes first, last, all or a STIX timestamp; a value {error}."
         raise BadParameter(name, message) from error

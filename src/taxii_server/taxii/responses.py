@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse
 from taxii_server.domain import timestamps
 from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import to_taxii
-from taxii_server.taxii.resources import ErrorResource
+from taxii_server.taxii.resources import ErrorResource, StatusResource
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from taxii_server.domain.errors import TaxiiServerError
+    from taxii_server.domain.statuses import Status
     from taxii_server.operations.objects import Answer
     from taxii_server.storage.object_pages import Served
     from taxii_server.taxii.queries import PageQuery
@@ -58,6 +60,11 @@ def manifest(answer: Answer, asked: PageQuery) -> TaxiiResponse:
 def versions(answer: Answer, asked: PageQuery) -> TaxiiResponse:
     """Answer with the versions of one object (§5.8.1)."""
     return _page(answer, asked, b"versions", (_json(version.version) for version in answer.versions))
+
+
+async def status(one: Status, status_code: int = 200) -> TaxiiResponse:
+    """Answer with a status (§4.3.1), written in a thread: it has a line for each of perhaps 100,000 objects."""
+    return await asyncio.to_thread(lambda: resource(StatusResource.of(one), status_code))
 
 
 def error(refusal: TaxiiServerError, status: int, request_id: str) -> TaxiiResponse:

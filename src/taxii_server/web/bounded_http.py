@@ -1,43 +1,121 @@
-"""HTTP as uvicorn speaks it, with an end to how long a request's head may be.
+"""HTTP as uvicorn speaks it, with an end to what a connection may cost before anybody knows who is at its other side.
 
-The parser keeps a head until it is whole. Without a bound, whoever reaches the port could fill the memory with one header
-that never ends, without any credentials.
+The parser keeps a head, and what follows a chunked body, until it is whole; a response waits in memory until its reader
+takes it. Without bounds, whoever reaches the port could fill the memory with a header that never ends, hold connections
+with heads that never come, or ask for large pages and never read them.
 """
 
 from __future__ import annotations
 
+import json
+from asyncio import Handle, Transport, get_running_loop
 from typing import Any, Final
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_OCTETS_OF_A_HEAD: Final = 2 * 1024 * 1024
+from taxii_server.web.media_types import TAXII
+
+MOST_OCTETS_BETWEEN_BODIES: Final = 2 * 1024 * 1024
 """Far above what any client sends, so that a head that is merely too long still gets its proper refusal."""
+
+HEAD_TIMEOUT: Final = 30.0
+"""Seconds that a request's head may take to arrive."""
+
+STALL_TIMEOUT: Final = 60.0
+"""Seconds that a reader may take nothing of a response that waits for it."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Closes a connection whose request head is longer than any honest one."""
+    """Closes connections that cost more than any honest one."""
+
+    head_timeout = HEAD_TIMEOUT
+    stall_timeout = STALL_TIMEOUT
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what uvicorn hands over."""
         super().__init__(*args, **options)
-        self._in_head = True
-        self._octets_of_head = 0
+        self._octets_between_bodies = 0
+        self._head: Handle | None = None
+        self._stall: Handle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._head_is_here()
+        self._reader_goes_on()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives before a head is whole."""
-        if self._in_head:
-            self._octets_of_head += len(data)
-            if self._octets_of_head > MOST_OCTETS_OF_A_HEAD:
-                self.send_400_response("The head of the request is too long.")
-                return
+        """Count what the parser has to keep."""
+        self._octets_between_bodies += len(data)
+        if self._octets_between_bodies > MOST_OCTETS_BETWEEN_BODIES:
+            if not self.transport.is_closing():
+                self.send_400_response("The request has more besides its body than any should.")
+            return
+        if self._head is None and self.cycle.response_complete:
+            self._wait_for_head()
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """Stop counting: what follows is the body."""
-        self._in_head, self._octets_of_head = False, 0
+        """The head is here."""
+        self._octets_between_bodies = 0
+        self._head_is_here()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A body is counted, and waited for, by whoever reads it."""
+        self._octets_between_bodies = 0
+        self._head_is_here()
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        """Count again: what follows is the next head."""
+        """What follows is the next request."""
+        self._octets_between_bodies = 0
+        self._head_is_here()
         super().on_message_complete()
-        self._in_head = True
+
+    def pause_writing(self) -> None:
+        """A response waits for its reader: look whether any of it is taken."""
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The reader took it."""
+        self._reader_goes_on()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the form of every other refusal (TAXII 2.1 §3.6.1)."""
+        body = {"title": "Bad request", "description": msg, "error_id": str(uuid4()), "http_status": "400"}
+        octets = json.dumps(body).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {TAXII}\r\nContent-Length: {len(octets)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + octets)
+        self.transport.close()
+
+    def _wait_for_head(self) -> None:
+        self._head = get_running_loop().call_later(self.head_timeout, self.transport.abort)
+
+    def _head_is_here(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _reader_goes_on(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _watch_reader(self, waiting: int) -> None:
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left < waiting:
+                self._watch_reader(left)
+            else:
+                self.transport.abort()
+
+        self._stall = get_running_loop().call_later(self.stall_timeout, look)

@@ -106,6 +106,7 @@ class RequestLog:
             method=method,
             route=route,
             status=status,
+            peer=(scope.get("client") or (None,))[0],
             db_ms=round(in_database * 1000, 1),
             total_ms=round(seconds * 1000, 1),
             **fields,

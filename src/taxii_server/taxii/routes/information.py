@@ -54,7 +54,7 @@ def router(service: Service) -> APIRouter:
         calls.negotiate(request)
         text = request.path_params["status_id"]
         identifier = UUID(text) if _UUID.fullmatch(text) else None
-        return responses.resource(StatusResource.of(await objects.read_status(service.database, caller, identifier)))
+        return await responses.status(await objects.read_status(service.database, caller, identifier))
 
     routes = APIRouter(prefix=PREFIX, tags=["Server information"])
     document(routes, "GET", "/", discovery, answers=DiscoveryResource, errors=(406,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
@@ -70,7 +71,7 @@ def router(service: Service) -> APIRouter:
             service.validators,
             caller,
             calls.again(service, request, caller),
-            cut(body),
+            await asyncio.to_thread(cut, body),
         )
         note(
             request,
@@ -80,7 +81,7 @@ def router(service: Service) -> APIRouter:
             stored=status.stored,
             refused=len(status.failures),
         )
-        return responses.resource(StatusResource.of(status), 202)
+        return await responses.status(status, 202)
 
     async def delete_object(request: Request) -> TaxiiResponse:
         """Remove an object, or some of its versions, that the caller's own member brought (§5.7)."""
