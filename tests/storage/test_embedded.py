@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,31 @@ def test_a_killed_postmaster_is_started_again(data_dir: Path) -> None:
     os.kill(postmaster, signal.SIGKILL)
 
     assert use(data_dir, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_a_postgres_that_is_killed_while_it_is_used_is_started_again(data_dir: Path) -> None:
+    """The server recovers by itself: who uses the database keeps it running, and what was committed is there."""
+    with embedded.running(data_dir) as urls:
+        with connect(urls.owner) as owner:
+            owner.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        (postmaster,) = postmasters(data_dir)
+        os.kill(postmaster, signal.SIGKILL)
+
+        assert _answer_within(30, urls.owner) == [(42,)]
+        assert postmasters(data_dir) != [postmaster]
+    assert postmasters(data_dir) == []
+
+
+def _answer_within(seconds: float, url: str) -> list[tuple[object, ...]]:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            with connect(url) as connection:
+                return connection.execute("SELECT answer FROM kept").fetchall()
+        except psycopg.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def test_a_pid_file_whose_number_went_to_another_process_does_no_harm(data_dir: Path) -> None:

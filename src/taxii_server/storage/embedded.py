@@ -3,7 +3,7 @@
 Everyone who uses it (servers and CLI commands) holds a shared lock, and passes a gate, one at a time, on the way in
 and out. Whoever comes in finds PostgreSQL running or starts it; whoever can turn its shared lock into an exclusive one
 on the way out is the last and stops it. Locks die with their process, so a killed server leaves at worst a running
-PostgreSQL, which the next to come in takes over.
+PostgreSQL, which the next to come in takes over; and whoever is in starts a killed PostgreSQL again.
 """
 
 import fcntl
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import quote
 
+import structlog
+
 from taxii_server.storage.embedded_binaries import Account, EmbeddedError, installed
 from taxii_server.storage.embedded_cluster import DATABASE, OWNER, PORT, SERVER, Cluster
 
@@ -29,6 +31,9 @@ __all__ = ["DatabaseUrls", "EmbeddedError", "default_data_dir", "running"]
 _FOLDER: Final = "postgres"
 _GATE: Final = "gate.lock"
 _GATE_WITHIN: Final = 300.0  # seconds; longer than anyone takes to start or stop
+_LOOK_EVERY: Final = 1.0  # seconds
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ def running(data_dir: Path, *, user: str | None = None, fsync: bool = True) -> I
             with _troubles_told(data_dir), _gate(folder):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 socket = cluster.ensure_running()
-            yield DatabaseUrls(server=_url(SERVER, socket), owner=_url(OWNER, socket))
+            with _kept_running(cluster, folder):
+                yield DatabaseUrls(server=_url(SERVER, socket), owner=_url(OWNER, socket))
         finally:
             try:
                 with _gate(folder):
@@ -86,6 +92,30 @@ def running(data_dir: Path, *, user: str | None = None, fsync: bool = True) -> I
 
 def _url(role: str, socket: Path) -> str:
     return f"postgresql+psycopg://{role}@/{DATABASE}?host={quote(str(socket))}&port={PORT}"
+
+
+@contextmanager
+def _kept_running(cluster: Cluster, folder: Path) -> Iterator[None]:
+    """Start PostgreSQL again if it is killed while it is used: nobody else looks after it."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY):
+            if not cluster.runs():
+                log.error("embedded_postgres_died", folder=str(folder))
+                try:
+                    with _gate(folder):
+                        cluster.ensure_running()
+                except (EmbeddedError, OSError) as trouble:
+                    log.error("embedded_postgres_not_started", reason=str(trouble))  # noqa: TRY400 - the reason is all
+
+    watcher = threading.Thread(target=watch, name="embedded-postgres-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager

@@ -64,9 +64,9 @@ class Cluster:
         """Start PostgreSQL, or take over the one that runs, and give the folder of its socket."""
         self._check_format()
         self._own(self.folder / "log")
-        if self._runs() and not self._ready(self._socket_folder()):
+        if self.runs() and not self._ready(self._socket_folder()):
             self.stop()
-        if not self._runs():
+        if not self.runs():
             binaries = programs(self.account, self.folder / "binaries")
             self._forget_the_dead()
             if not self.data.exists():
@@ -118,7 +118,7 @@ class Cluster:
                 f"{version}), then import them into a new TAXII_DATA_DIR."
             )
 
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
         """Whether anything of the cluster runs: the kernel frees the lock with the last process that holds it."""
         with self._postmaster_lock() as lock:
             try:
@@ -128,7 +128,7 @@ class Cluster:
         return False
 
     def _gone_within(self, seconds: float) -> bool:
-        return any(not self._runs() for _ in _tries(seconds))
+        return any(not self.runs() for _ in _tries(seconds))
 
     def _postmaster(self) -> int | None:
         """The process id that PostgreSQL left in its folder, if that process works in this folder."""
@@ -217,7 +217,7 @@ class Cluster:
                         f"The PostgreSQL of {self.folder} was started for another account: stop what uses it, or run "
                         "this as that account."
                     ) from problem
-                if not self._runs():
+                if not self.runs():
                     return False
                 continue
             with connection:
