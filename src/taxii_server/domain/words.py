@@ -1,6 +1,9 @@
-"""What strangers wrote, made fit to be shown in statuses, answers and log lines."""
+"""What somebody wrote, made fit to be shown in statuses, answers and log lines; and what was perhaps meant."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def printable(text: str) -> str:
@@ -17,3 +20,9 @@ def short(text: str, most: int) -> str:
 def quoted(text: str) -> str:
     """Give as much of a name as is needed to find it."""
     return short(text, 60)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name what is spelled nearly like `word`, as the end of a sentence; nothing if nothing is."""
+    close = get_close_matches(word, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else ""

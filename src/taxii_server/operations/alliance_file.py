@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -19,6 +18,7 @@ import yaml
 
 from taxii_server.domain.access import Right, Validation
 from taxii_server.domain.errors import AllianceInvalid
+from taxii_server.domain.words import did_you_mean
 from taxii_server.operations import durations
 
 KINDS: Final = ("bank", "law-enforcement", "vendor", "other")
@@ -224,7 +224,7 @@ class _Reader:
         grants: dict[str, frozenset[Right]] = {}
         for entry in self._entries(node, f"grants of {where}"):
             if entry.key not in members:
-                hint = _hint(entry.key, sorted(members))
+                hint = did_you_mean(entry.key, sorted(members))
                 self._problem(entry.line, f"grant for {entry.key!r}, which is no member of this file{hint}")
             grants[entry.key] = self._rights(entry)
         return grants
@@ -238,7 +238,9 @@ class _Reader:
         for node in entry.value.value:
             if not isinstance(node, yaml.ScalarNode) or node.value not in known:
                 told = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-                self._problem(node, f"unknown right {told!r}: there are {' and '.join(known)}{_hint(told, known)}")
+                self._problem(
+                    node, f"unknown right {told!r}: there are {' and '.join(known)}{did_you_mean(told, known)}"
+                )
             elif Right(node.value) in rights:
                 self._problem(node, f"the right {node.value} is given twice to {entry.key}")
             else:
@@ -305,7 +307,9 @@ class _Reader:
         if entry is None or text is None:
             return None
         if text not in choices:
-            self._problem(entry.value, f"{what} must be {' or '.join(choices)}, not {text!r}{_hint(text, choices)}")
+            self._problem(
+                entry.value, f"{what} must be {' or '.join(choices)}, not {text!r}{did_you_mean(text, choices)}"
+            )
             return None
         return text
 
@@ -343,7 +347,7 @@ class _Reader:
             if entry.key in known:
                 found[entry.key] = entry
             else:
-                hint = _hint(entry.key, known) or f": {what} takes {', '.join(known)}"
+                hint = did_you_mean(entry.key, known) or f": {what} takes {', '.join(known)}"
                 self._problem(entry.line, f"unknown key {entry.key!r}{hint}")
         for name in required:
             if name not in found:
@@ -393,8 +397,3 @@ class _Reader:
 
 def _is_empty(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
-
-
-def _hint(word: str, known: tuple[str, ...] | list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f": did you mean {close[0]!r}?" if close else ""

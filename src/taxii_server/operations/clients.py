@@ -13,8 +13,9 @@ import structlog
 from taxii_server.auth import secrets
 from taxii_server.domain.access import BOTH, Right
 from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.words import did_you_mean
 from taxii_server.operations.alliance_file import SLUG
-from taxii_server.operations.members import did_you_mean, unknown
+from taxii_server.operations.members import unknown
 from taxii_server.storage import alliance, members
 from taxii_server.storage import clients as storage
 from taxii_server.storage.clients import Client, NewClient

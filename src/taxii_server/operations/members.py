@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
-
 import structlog
 
 from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.words import did_you_mean
 from taxii_server.storage import members as storage
 from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.members import Member
@@ -55,9 +53,3 @@ async def unknown(connection: Connection, slug: str) -> OperatorError:
     """Say that there is no such member, and which might be meant."""
     hint = did_you_mean(slug, [member.slug for member in await storage.listing(connection)])
     return OperatorError(f"There is no member {slug!r}{hint or '.'} taxii-server member list shows all.")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Name what is spelled nearly like `word`, as the end of a sentence; nothing if nothing is."""
-    close = get_close_matches(word, list(known), n=1)
-    return f": did you mean {close[0]!r}?" if close else ""

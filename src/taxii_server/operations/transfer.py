@@ -14,9 +14,10 @@ from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.filters import ALL_VERSIONS, Filter
 from taxii_server.domain.statuses import Detail
 from taxii_server.domain.stix_objects import Form
+from taxii_server.domain.words import did_you_mean
 from taxii_server.operations import objects
 from taxii_server.operations.envelopes import cut
-from taxii_server.operations.members import did_you_mean, unknown
+from taxii_server.operations.members import unknown
 from taxii_server.operations.validation import Validators
 from taxii_server.storage import alliance, members, object_pages
 from taxii_server.storage.alliance import NamedCollection
