@@ -18,6 +18,10 @@ from taxii_server.domain.errors import OperatorError
 _KIB = 1024
 _MIB = 1024 * _KIB
 _SHORTEST_SECRET = 32
+_WHAT_WOULD_BE_RIGHT = {
+    "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
+    "int_parsing": "must be a whole number",
+}
 
 
 class Settings(BaseSettings):
@@ -71,6 +75,28 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return url.rstrip("/")
 
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme != "postgresql+psycopg":
+            message = "must begin with postgresql+psycopg://"
+            raise ValueError(message)
+        # told here, because whoever tries to connect would take the rest of a password for a host, and say so
+        if parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment:
+            message = (
+                "has an @ too many: percent-encode what means something in a URL, @ of a password as %40, / as %2F"
+            )
+            raise ValueError(message)
+        try:
+            _ = parts.port
+        except ValueError:
+            message = "has a port that is no number from 0 to 65535"
+            raise ValueError(message) from None
+        return url
+
     @field_validator("secret_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
@@ -119,10 +145,6 @@ class Settings(BaseSettings):
         if self.database_url is not None and self.secret_key is None:
             message = "TAXII_SECRET_KEY is needed with TAXII_DATABASE_URL: openssl rand -hex 32, the same on every node"
             raise ValueError(message)
-        for name, url in (("DATABASE", self.database_url), ("MIGRATION_DATABASE", self.migration_database_url)):
-            if url is not None and not url.get_secret_value().startswith("postgresql+psycopg://"):
-                message = f"TAXII_{name}_URL must begin with postgresql+psycopg://"
-                raise ValueError(message)
         return self
 
 
@@ -137,7 +159,7 @@ def load() -> Settings:
     except ValidationError as error:
         lines = [
             f"{'TAXII_' + str(problem['loc'][0]).upper() + ': ' if problem['loc'] else ''}"
-            f"{problem['msg'].removeprefix('Value error, ')}"
+            f"{_WHAT_WOULD_BE_RIGHT.get(problem['type'], problem['msg'].removeprefix('Value error, '))}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise OperatorError("\n".join(lines)) from None

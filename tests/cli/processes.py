@@ -57,6 +57,12 @@ class Process:
             time.sleep(0.05)
         return self.said
 
+    def ended(self) -> int:
+        """Wait for it to end by itself, and give its exit code."""
+        code = self.running.wait(PATIENCE)
+        self._listener.join(PATIENCE)
+        return code
+
     def stop(self, signal: int) -> int:
         """Send a signal and give the exit code."""
         self.running.send_signal(signal)

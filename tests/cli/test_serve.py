@@ -250,3 +250,29 @@ def test_workers_end_with_the_process_that_started_them(environment: dict[str, s
         process.wait_for("Application startup complete", times=2)
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert process.stop(signal.SIGTERM) == 0
+
+
+def test_another_secret_key_is_told_in_a_sentence(environment: dict[str, str], tmp_path: Path) -> None:
+    """The signing keys in the database were sealed with the first one: a refusal, before anything is served."""
+    with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=environment) as process:
+        process.wait_for("serving")
+        process.stop(signal.SIGTERM)
+
+    with taxii_server(
+        "serve", "--port", "0", cwd=tmp_path, settings=environment | {"TAXII_SECRET_KEY": "o" * 40}
+    ) as process:
+        assert process.ended() == 1
+
+    assert "another TAXII_SECRET_KEY" in process.said
+    assert "Traceback" not in process.said
+
+
+def test_an_option_that_postgres_does_not_know_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    """A typing error in TAXII_DATABASE_URL ends in a sentence with the option's name."""
+    url = environment["TAXII_DATABASE_URL"]
+    wrong = f"{url}{'&' if '?' in url else '?'}sslmodee=require"
+    with taxii_server("member", "list", cwd=tmp_path, settings=environment | {"TAXII_DATABASE_URL": wrong}) as process:
+        assert process.ended() == 1
+
+    assert "sslmodee" in process.said
+    assert "Traceback" not in process.said

@@ -13,7 +13,7 @@ import typer
 from prometheus_client import REGISTRY
 
 from taxii_server.cli import app
-from taxii_server.cli.output import EXIT_CODES, FOUND_SOMETHING
+from taxii_server.cli.output import EXIT_CODES, FOUND_SOMETHING, STOPPED
 from taxii_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_every_command_has_its_heading() -> None:
 
 def test_every_exit_code_is_told() -> None:
     """Scripts rely on them."""
-    codes = {0, 2, FOUND_SOMETHING, *EXIT_CODES.values()}
+    codes = {0, 2, FOUND_SOMETHING, STOPPED, *EXIT_CODES.values()}
 
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", (ROOT / "docs/cli.md").read_text("utf-8"), re.MULTILINE)}
 

@@ -43,7 +43,14 @@ def test_without_any_setting_there_is_a_server(environment: pytest.MonkeyPatch) 
         ({"SECRET_KEY": "k" * 31}, "at least 32 characters"),
         ({"DATABASE_URL": URL}, "TAXII_SECRET_KEY is needed"),
         ({"DATABASE_URL": "postgresql://db.example/taxii", "SECRET_KEY": KEY}, "must begin with postgresql+psycopg://"),
-        ({"MIGRATION_DATABASE_URL": "sqlite:///x"}, "TAXII_MIGRATION_DATABASE_URL must begin with"),
+        ({"MIGRATION_DATABASE_URL": "sqlite:///x"}, "TAXII_MIGRATION_DATABASE_URL: must begin with"),
+        ({"DATABASE_URL": "postgresql+psycopg://u:hun@ter2@db/taxii", "SECRET_KEY": KEY}, "percent-encode"),
+        ({"DATABASE_URL": "postgresql+psycopg://u:hun/ter2@db/taxii", "SECRET_KEY": KEY}, "percent-encode"),
+        ({"DATABASE_URL": "postgresql+psycopg://u:hunter2@db:abc/taxii", "SECRET_KEY": KEY}, "port that is no number"),
+        ({"TOKEN_LIFETIME": "15m"}, "TAXII_TOKEN_LIFETIME: must be an ISO 8601 duration"),
+        ({"PAGE_SIZE": "abc"}, "TAXII_PAGE_SIZE: must be a whole number"),
+        ({"SIGNING_KEY_LIFETIME": "PT1S"}, "at least one day"),
+        ({"BODY_TIMEOUT": "PT0S"}, "between one second and ten minutes"),
         ({"STATUS_KEEP": "PT23H59M"}, "at least 24 hours"),
         ({"TOKEN_LIFETIME": "PT29S"}, "between 30 seconds and 24 hours"),
         ({"TOKEN_LIFETIME": "PT25H"}, "between 30 seconds and 24 hours"),
@@ -70,6 +77,7 @@ def test_unsafe_settings_are_refused(environment: pytest.MonkeyPatch, given: dic
 
     assert told in str(refused.value)
     assert given.get("SECRET_KEY", KEY) not in str(refused.value)
+    assert "ter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """The operators' terminal. Each command parses, calls one operation and renders what it gives.
 
 Exit codes: 0 all is well; 1 refused, and the message says what to do; 2 the command line makes no sense; 3 the database
-can't be used; 4 `db check` found something.
+can't be used; 4 `db check` found something; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,9 @@ class _Refusing(TyperGroup):
         except TaxiiServerError as error:
             output.refusal(error)
             raise typer.Exit(output.exit_code(error)) from error
+        except KeyboardInterrupt as stop:
+            print("Stopped. What was done so far stays; run it again to go on.", file=sys.stderr)
+            raise typer.Exit(output.STOPPED) from stop
 
 
 app = typer.Typer(

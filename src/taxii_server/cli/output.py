@@ -29,6 +29,9 @@ FOUND_SOMETHING: Final = 4
 
 _WIDE: Final = 400
 
+STOPPED: Final = 130
+"""What a shell gives a command that ended by SIGINT."""
+
 EXIT_CODES: Final[Mapping[type[TaxiiServerError], int]] = {TaxiiServerError: REFUSED, Unavailable: UNAVAILABLE}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

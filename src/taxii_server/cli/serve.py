@@ -79,6 +79,8 @@ def _serve(listening: Listening) -> None:
     with context.place() as here:
         logs.configure(here.settings.log_format, here.settings.log_level)
         here.need_schema()
+        # a wrong TAXII_SECRET_KEY is told in a sentence now, and not by every worker
+        here.run(lambda db: here.signing_keys(db).current())
         run_server(here, listening)
 
 

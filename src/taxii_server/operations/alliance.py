@@ -185,13 +185,13 @@ class _Comparison:
             homes[other.trust_group_id].append(other)
         for target, wanted, before in pairs:
             for other in homes[target.id]:
-                way_out = "choose another, or apply with --prune to delete that collection"
+                way_out = f"if it is that collection, give it its id here, {other.id}; else choose another"
                 if other.alias == wanted.alias and before is None:
                     self._problem(
                         wanted, f"{self._name(other)} has the id {other.id}, and ids never change: name that id or none"
                     )
                 elif other.alias == wanted.alias:
-                    self._problem(wanted, f"the alias {wanted.alias!r} is that of {other.id}: {way_out}")
+                    self._problem(wanted, f"the alias {wanted.alias!r} is that of another collection: {way_out}")
                 elif other.title == wanted.title:
                     self._problem(wanted, f"the title {wanted.title!r} is that of {self._name(other)}: {way_out}")
 

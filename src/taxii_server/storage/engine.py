@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from taxii_server.domain.errors import DatabaseGone
+from taxii_server.domain.errors import DatabaseGone, OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
@@ -39,6 +39,7 @@ DATABASE_FAILURES = Counter(
 
 _CONNECT_TIMEOUT = 5
 _POOL_TIMEOUT = 5
+_BAD_OPTION = "invalid connection option"
 _TURN_TIMEOUT = 30
 # A statement that outlives its timeout answers 503: a page costs milliseconds, the largest envelope seconds.
 _SESSION = (
@@ -166,6 +167,9 @@ def _trouble() -> Iterator[None]:
         raise DatabaseGone(_BUSY) from error
     except DBAPIError as error:
         sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        if _BAD_OPTION in str(error.orig):
+            message = f"TAXII_DATABASE_URL can't be used: {str(error.orig).strip()}"
+            raise OperatorError(message) from error
         if not isinstance(error, OperationalError | InterfaceError) and sqlstate not in _TROUBLE:
             raise
         DATABASE_FAILURES.labels(sqlstate[:2] or "none").inc()

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.errors import DatabaseGone, OperatorError
 from taxii_server.storage.engine import log
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def upgrade(owner_url: str) -> None:
     """Bring the schema up to this code's, as the owner's role. Several at once take turns; up to date is fine.
 
     Raises:
-        OperatorError: if the database can't be reached or was made by a newer server.
+        DatabaseGone: if the database can't be reached.
+        OperatorError: if it was made by a newer server.
     """
     engine = create_engine(owner_url, poolclass=NullPool)
     try:
@@ -52,7 +53,7 @@ def upgrade(owner_url: str) -> None:
             f"The migrations can't be run: {str(error.orig).strip()}\n"
             "Check TAXII_MIGRATION_DATABASE_URL: it names the role that owns the database."
         )
-        raise OperatorError(message) from error
+        raise DatabaseGone(message) from error
     finally:
         engine.dispose()
 

@@ -66,6 +66,9 @@ def status_of(error: TaxiiServerError) -> int:
 def ours(error: Exception) -> TaxiiServerError:
     """Translate any exception into one of ours."""
     match error:
+        case errors.OperatorError():
+            # what the operator has to mend is told to nobody else
+            return Unexpected()
         case TaxiiServerError():
             return error
         case HTTPException(status_code=404):
