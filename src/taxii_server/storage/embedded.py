@@ -183,11 +183,14 @@ def _prepare(data_dir: Path, account: Account) -> Path:
             parent.chmod(0o755)
     folder = data_dir / _FOLDER
     for path in (data_dir, folder):
-        if path == folder and path.exists() and not (path / _GATE).exists() and any(path.iterdir()):
+        # one look, because others may be making it at this moment; the gate is the first thing in it
+        inside = {child.name for child in path.iterdir()} if path == folder and path.exists() else set()
+        if inside and _GATE not in inside:
             raise EmbeddedError(f"{folder} exists and isn't a folder of taxii-server: name another TAXII_DATA_DIR.")
         path.mkdir(mode=0o700, exist_ok=True)
         if account.changed and not account.may(path.stat(), 1):
             _let_pass(path, account)
+    os.close(_open(folder / _GATE))
     return folder
 
 
