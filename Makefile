@@ -59,6 +59,7 @@ format: .venv/installed ## format the code and mend what the linter can
 lock: ## choose new versions for the requirements*.lock files (needs uv)
 	@$(LOCK) --upgrade --output-file requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --group build --output-file requirements-build.lock
+	@$(LOCK) --upgrade --group clients --output-file requirements-clients.lock
 	@$(LOCK) --upgrade --constraint requirements.lock --constraint requirements-build.lock \
 	    --extra embedded --group dev --output-file requirements-dev.lock pyproject.toml
 

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-RUNTIME, BUILD, DEV = (ROOT / f"requirements{kind}.lock" for kind in ("", "-build", "-dev"))
+RUNTIME, BUILD, DEV, CLIENTS = (ROOT / f"requirements{kind}.lock" for kind in ("", "-build", "-dev", "-clients"))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def test_the_locks_meet_what_the_project_asks_for(project: dict[str, Any]) -> No
     assert unmet(list(group(project, "build")), BUILD) == []
     assert unmet(project["build-system"]["requires"], BUILD) == []
     assert unmet([*runtime, *extra, *group(project, "dev")], DEV) == []
+    assert unmet(list(group(project, "clients")), CLIENTS) == []
 
 
 def test_what_is_tested_is_what_is_shipped() -> None:
@@ -60,7 +61,7 @@ def test_what_is_tested_is_what_is_shipped() -> None:
     assert {name: tested.get(name) for lock in (RUNTIME, BUILD) for name in pins(lock)} == pins(RUNTIME) | pins(BUILD)
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, BUILD, DEV], ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", [RUNTIME, BUILD, DEV, CLIENTS], ids=lambda lock: lock.name)
 def test_every_pin_has_its_hashes_and_no_address(lock: Path) -> None:
     text = lock.read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
