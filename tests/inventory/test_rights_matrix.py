@@ -85,9 +85,13 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/oauth2/token"): row(401, other=200),
 }
 for (method, path), codes in list(MATRIX.items()):
-    if path.startswith("/taxii2/"):
-        # both slash forms are served alike (D-01)
-        MATRIX[method, path.removesuffix("/")] = codes
+    if not path.startswith("/taxii2/"):
+        continue
+    # both slash forms are served alike (D-01), and HEAD as GET (RFC 9110 §9.3.2)
+    for form in (path, path.removesuffix("/")):
+        MATRIX[method, form] = codes
+        if method == "GET":
+            MATRIX["HEAD", form] = codes
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +240,7 @@ async def _observed(
             headers=headers | {"Accept": "application/unknown"},
             content=b"{" if method == "POST" else None,
         )
-    body = {name: value for name, value in answer.json().items() if name != "error_id"}
+    told_why = {} if method == "HEAD" else answer.json()
+    body = {name: value for name, value in told_why.items() if name != "error_id"}
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return (answer.status_code, body, told), len(sent)

@@ -36,15 +36,15 @@ pytestmark = pytest.mark.anyio
 CHALLENGES = ['Basic realm="taxii", charset="UTF-8"', 'Bearer realm="taxii"']
 SCRATCH = f"{GROUP}collections/scratch/"
 PATHS = {
-    "/taxii2/": "GET",
-    GROUP: "GET",
-    f"{GROUP}status/2b6c3a0e-6f3d-4f4e-8f0e-0c4b6f6f2f5e/": "GET",
-    f"{GROUP}collections/": "GET",
-    SCRATCH: "GET",
-    f"{SCRATCH}manifest/": "GET",
-    f"{SCRATCH}objects/": "GET, POST",
-    f"{SCRATCH}objects/{A}/": "DELETE, GET",
-    f"{SCRATCH}objects/{A}/versions/": "GET",
+    "/taxii2/": "GET, HEAD",
+    GROUP: "GET, HEAD",
+    f"{GROUP}status/2b6c3a0e-6f3d-4f4e-8f0e-0c4b6f6f2f5e/": "GET, HEAD",
+    f"{GROUP}collections/": "GET, HEAD",
+    SCRATCH: "GET, HEAD",
+    f"{SCRATCH}manifest/": "GET, HEAD",
+    f"{SCRATCH}objects/": "GET, HEAD, POST",
+    f"{SCRATCH}objects/{A}/": "DELETE, GET, HEAD",
+    f"{SCRATCH}objects/{A}/versions/": "GET, HEAD",
 }
 every_path = pytest.mark.parametrize("path", PATHS)
 
@@ -95,17 +95,15 @@ async def test_no_route_is_404(exchange: Exchange, path: str, method: str) -> No
 
 @every_path
 @pytest.mark.parametrize("slash", ["/", ""])
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "HEAD", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "POST", "DELETE"])
 async def test_a_wrong_method_is_told_the_right_ones(exchange: Exchange, path: str, slash: str, method: str) -> None:
     """RFC 9110 §15.5.6: Allow names every method of the path, under both slash forms."""
     if method in PATHS[path]:
         return
     answer = await exchange.http.request(method, path.removesuffix("/") + slash)
 
-    assert answer.status_code == 405
+    assert_error(answer, 405)
     assert answer.headers["allow"] == PATHS[path]
-    if method != "HEAD":
-        assert_error(answer, 405)
 
 
 def _tampered(secret: str) -> str:
@@ -129,8 +127,11 @@ async def test_failed_authentication_is_401_with_challenges(exchange: Exchange, 
     """§1.6.9, §5: for every method of every endpoint, one challenge a scheme, and the same words whatever was wrong."""
     for method in PATHS[path].split(", "):
         answer = await exchange.http.request(method, path, headers=BAD_CREDENTIALS[credentials](exchange))
-        error = assert_error(answer, 401)
         assert answer.headers.get_list("www-authenticate") == CHALLENGES
+        if method == "HEAD":
+            assert answer.status_code == 401
+            continue
+        error = assert_error(answer, 401)
         assert error["error_code"] == "not-authenticated"
         assert error["description"] == errors.NotAuthenticated("").message
 
@@ -251,8 +252,11 @@ async def test_a_lost_database_is_503_on_every_endpoint(exchange: Exchange, modu
         for path, methods in PATHS.items():
             for method in methods.split(", "):
                 answer = await http.request(method, path)
-                error = assert_error(answer, 503)
                 assert answer.headers["retry-after"] == "5"
+                if method == "HEAD":
+                    assert answer.status_code == 503
+                    continue
+                error = assert_error(answer, 503)
                 assert error["error_code"] == "database-unavailable"
                 assert "no_such_database" not in answer.text
 

@@ -118,13 +118,13 @@ async def test_an_encoded_slash_reaches_nothing_hidden(exchange: Exchange, separ
     assert plain.status_code == answer.status_code == 404
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "HEAD", "BREW", "GETT"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "BREW", "GETT"])
 async def test_other_methods_are_405(exchange: Exchange, method: str) -> None:
     """RFC 9110 §15.5.6: with the methods that there are, and before anybody is asked who they are."""
     answer = await exchange.http.request(method, exchange.path("objects/", SCRATCH))
 
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_a_stored_object_is_found_under_every_encoding_of_its_id(exchange: Exchange) -> None:
@@ -312,7 +312,7 @@ async def test_whatever_is_asked_nothing_is_a_fault(
     decoded = unquote(sent)
     if decoded == "/taxii2" or decoded.startswith("/taxii2/"):
         assert answer.headers["content-type"] == TAXII
-        if answer.status_code >= 400:
+        if answer.status_code >= 400 and method != "HEAD":
             assert_error(answer, answer.status_code)
 
 

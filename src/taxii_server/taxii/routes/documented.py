@@ -51,7 +51,10 @@ def document(
     query: Sequence[str] = (),
     body: type[Resource] | None = None,
 ) -> None:
-    """Register `handler` under `path` and the same path without its last slash; clients send both."""
+    """Register `handler` under `path` and the same path without its last slash; clients send both.
+
+    What answers GET answers HEAD (RFC 9110 §9.3.2), which the API documents pass over.
+    """
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
     parameters = [_parameter(name, "path", _PATH[name]) for name in names]
     parameters += [_parameter(name, "query", _QUERY[name]) for name in sorted(query)]
@@ -76,7 +79,10 @@ def document(
         openapi_extra=extra,
         name=handler.__name__,
     )
-    router.add_api_route(path.removesuffix("/"), handler, methods=[method], include_in_schema=False)
+    both = [method, "HEAD"] if method == "GET" else [method]
+    router.add_api_route(path.removesuffix("/"), handler, methods=both, include_in_schema=False)
+    if method == "GET":
+        router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
 
 
 def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
