@@ -9,7 +9,7 @@ LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --
 MOVED := $(shell test ! -e .venv/installed || test "$$(cat .venv/installed)" = "$$(pwd)" || echo moved)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-all check format lock clean
+.PHONY: FORCE help install run test test-all check format lock assets clean
 FORCE:
 
 help: ## list the chores
@@ -62,6 +62,12 @@ lock: ## choose new versions for the requirements*.lock files (needs uv)
 	@$(LOCK) --upgrade --group clients --output-file requirements-clients.lock
 	@$(LOCK) --upgrade --constraint requirements.lock --constraint requirements-build.lock \
 	    --extra embedded --group dev --output-file requirements-dev.lock pyproject.toml
+
+assets: ## copy the scripts of /docs and /redoc anew, in the versions of frontend/package-lock.json (needs npm)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	    && cp frontend/package.json frontend/package-lock.json "$$folder" \
+	    && npm ci --prefix "$$folder" --ignore-scripts --legacy-peer-deps --no-audit --no-fund --loglevel=error \
+	    && $(PYTHON) frontend/vendor.py "$$folder/node_modules"
 
 clean: ## remove .venv and what the tools left
 	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
