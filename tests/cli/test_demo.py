@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,12 +66,15 @@ def test_what_the_demo_prints_works_as_printed(folder: Path) -> None:
     with taxii_server(*arguments, cwd=folder, settings=settings) as process:
         said = process.wait_for("Stop it with Ctrl-C")
         answers = [_curl(line) for line in said.splitlines() if line.startswith("curl ")]
+        program = said[said.index("from taxii2client") : said.index("Which of these")]
+        listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         assert process.stop(signal.SIGINT) == 0
     with taxii_server(*arguments, cwd=folder, settings=settings) as process:
         again = process.wait_for("Stop it with Ctrl-C")
         assert process.stop(signal.SIGTERM) == 0
 
     discovery, page, status, token = answers
+    assert len(re.findall(r"^indicator--\S+ Phishing", listed, re.MULTILINE)) > 10
     assert len(json.loads(discovery)["api_roots"]) == 2
     assert "200 OK" in page
     assert len(json.loads(page.split("\n\n", 1)[1])["objects"]) == 5

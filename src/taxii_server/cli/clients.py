@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from taxii_server.cli import context, output
+from taxii_server.cli import context, output, paste
+from taxii_server.cli.context import Place
 from taxii_server.domain.access import BOTH, Right
 from taxii_server.operations import clients
 from taxii_server.operations.clients import IssuedClient
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Clients: the software of members.")
-
-# takes the token out of the JSON without a tool that may not be there
-_PICK: Final = """sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/'"""
 
 _ClientId = Annotated[str, typer.Argument(metavar="ID", help="The client's id.", show_default=False)]
 
@@ -60,7 +58,7 @@ def issue(
                 expires_in=expires_in,
             )
         )
-    _tell(issued, here.settings.public_url, json=json)
+        _tell(here, issued, json=json)
 
 
 @app.command()
@@ -75,7 +73,7 @@ def rotate(
     with context.place() as here:
         here.need_schema()
         issued = here.run(partial(clients.rotate, client_id=client_id, overlap=overlap))
-    _tell(issued, here.settings.public_url, json=json)
+        _tell(here, issued, json=json)
 
 
 @app.command()
@@ -114,24 +112,17 @@ def list_clients(json: output.AsJson = False) -> None:
     )
 
 
-def _tell(issued: IssuedClient, public_url: str, *, json: bool) -> None:
+def _tell(here: Place, issued: IssuedClient, *, json: bool) -> None:
+    reach = here.run(partial(clients.reach, client_id=issued.client_id))
     if json:
         output.as_json({"client_id": issued.client_id, "client_secret": issued.client_secret})
-        return
-    print(f"client id      {issued.client_id}")
-    print(f"client secret  {issued.client_secret}")
-    print("The secret is not shown again. To try it, with the secret as password and with a token:\n")
-    for line in paste_lines(issued, public_url):
-        print(line)
-
-
-def paste_lines(issued: IssuedClient, public_url: str) -> list[str]:
-    """Shell lines that ask for discovery, by Basic and by a token."""
-    accept = "-H 'Accept: application/taxii+json;version=2.1'"
-    basic = f"-u '{issued.client_id}:{issued.client_secret}'"
-    return [
-        f"curl {basic} {accept} {public_url}/taxii2/",
-        "",
-        f"TOKEN=$(curl -s {basic} -d grant_type=client_credentials {public_url}/oauth2/token | {_PICK})",
-        f'curl -H "Authorization: Bearer $TOKEN" {accept} {public_url}/taxii2/',
-    ]
+    else:
+        print(f"client id      {issued.client_id}")
+        print(f"client secret  {issued.client_secret}")
+        print("The secret is not shown again.")
+        for line in paste.lines(issued, reach, here.settings.public_url):
+            print(line)
+        if here.public_url is None:
+            output.note("TAXII_PUBLIC_URL is not set, so these URLs name this machine.")
+    for warning in paste.warnings(reach):
+        output.note(f"Warning: {warning}")

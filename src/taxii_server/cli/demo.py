@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -13,19 +14,20 @@ from typing import Annotated, Final
 import typer
 
 from taxii_server import settings as environment
-from taxii_server.cli import context, demo_objects, output
+from taxii_server.cli import context, demo_objects, output, paste
 from taxii_server.cli.context import Place
 from taxii_server.cli.serve import Listening, refuse_unsafe, run_server, until_stopped
 from taxii_server.cli.validators import validators
 from taxii_server.domain.access import BOTH, Right
 from taxii_server.operations import alliance, alliance_file, clients, transfer
-from taxii_server.operations.clients import IssuedClient
+from taxii_server.operations.clients import IssuedClient, Reach
 from taxii_server.storage.engine import Database
 
 _SIEM: Final = ("harbour-bank", "siem", frozenset({Right.READ}))
 _TOOL: Final = ("north-bank", "push-tool", BOTH)
 _SECRETS_FILE: Final = "clients.json"
-_COLLECTION: Final = "fraud-intel/collections/indicators"
+_TRUST_GROUP: Final = "fraud-intel"
+_ALIAS: Final = "indicators"
 _MEDIA_TYPE: Final = "application/taxii+json;version=2.1"
 
 
@@ -54,7 +56,8 @@ def _demo(listening: Listening, data_dir: Path | None) -> None:
         output.note("Pushing what its members have to tell …")
         here.run(partial(_push, here=here))
         siem, tool = _clients(here, folder / _SECRETS_FILE)
-        run_server(here, listening, lambda url: _tell(url, siem, tool))
+        reach = here.run(partial(clients.reach, client_id=siem.client_id))
+        run_server(here, listening, lambda url: _tell(url, siem, tool, reach))
 
 
 async def _push(db: Database, here: Place) -> None:
@@ -66,7 +69,7 @@ async def _push(db: Database, here: Place) -> None:
 def _clients(here: Place, file: Path) -> tuple[IssuedClient, IssuedClient]:
     """Issue the two clients, or take those of an earlier run, whose secrets are kept for that."""
     kept = _kept(file)
-    live = {one.client_id: one for one in here.run(clients.clients) if one.state == "live"}
+    live = {one.client_id: one for one in here.run(clients.clients) if one.state in {"live", "suspended"}}
     issued = []
     for member, name, rights in (_SIEM, _TOOL):
         before = next((one for one in kept if one.client_id in live and live[one.client_id].name == name), None)
@@ -88,8 +91,11 @@ def _kept(file: Path) -> list[IssuedClient]:
         return []
 
 
-def _tell(url: str, siem: IssuedClient, tool: IssuedClient) -> None:
-    objects = f"{url}/taxii2/{_COLLECTION}/objects/"
+def _tell(url: str, siem: IssuedClient, tool: IssuedClient, reach: Reach) -> None:
+    objects = f"{url}/taxii2/{_TRUST_GROUP}/collections/{_ALIAS}/objects/"
+    feed = next(one for one in reach.collections if one.collection.alias == _ALIAS)
+    shown = feed.collection
+    python = "\n".join(paste.python(siem, replace(reach, collections=(feed,)), url))
     basic_siem = f"-u {siem.client_id}:{siem.client_secret}"
     basic_tool = f"-u {tool.client_id}:{tool.client_secret}"
     accept = f"-H 'Accept: {_MEDIA_TYPE}'"
@@ -99,8 +105,9 @@ def _tell(url: str, siem: IssuedClient, tool: IssuedClient) -> None:
 The demo alliance is being served. Paste into another terminal, or give URL, id and secret to your own tools:
 
   discovery   {url}/taxii2/
-  API roots   {url}/taxii2/fraud-intel/   {url}/taxii2/crime-desk/
-  collection  {objects.removesuffix("objects/")}
+  API roots   {url}/taxii2/{_TRUST_GROUP}/   {url}/taxii2/crime-desk/
+  collection  {shown.title}, id {shown.id}, alias {_ALIAS}
+  objects     {url}/taxii2/{_TRUST_GROUP}/collections/{shown.id}/objects/
 
   reads       {siem.client_id}
               {siem.client_secret}
@@ -119,6 +126,9 @@ curl {basic_tool} {accept} -H 'Content-Type: {_MEDIA_TYPE}' --data {envelope} {o
 # a token in place of the secret
 curl {basic_siem} -d grant_type=client_credentials {url}/oauth2/token
 
+# poll in Python (pip install taxii2-client)
+{python}
+Which of these goes into which field of your product: docs/clients/README.md.
 Stop it with Ctrl-C. The same clients and data are there when it is started again.
 """,
         flush=True,

@@ -11,12 +11,13 @@ from uuid import UUID
 import structlog
 
 from taxii_server.auth import secrets
-from taxii_server.domain.access import BOTH, Right
+from taxii_server.domain import permissions
+from taxii_server.domain.access import BOTH, Collection, Principal, Right, TrustGroup
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
 from taxii_server.operations.alliance_file import SLUG
 from taxii_server.operations.members import unknown
-from taxii_server.storage import alliance, members
+from taxii_server.storage import alliance, callers, members
 from taxii_server.storage import clients as storage
 from taxii_server.storage.clients import Client, NewClient
 from taxii_server.storage.engine import Connection, Database
@@ -49,6 +50,24 @@ class ListedClient:
     expires_at: datetime | None
     revoked_at: datetime | None
     secrets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A collection that a client sees, and what it may do there."""
+
+    trust_group: TrustGroup
+    collection: Collection
+    rights: frozenset[Right]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Everything a client sees, by trust group and title; `suspended` while its member is."""
+
+    member: str
+    suspended: bool
+    collections: tuple[Reached, ...]
 
 
 async def issue(
@@ -138,12 +157,44 @@ async def clients(db: Database) -> list[ListedClient]:
         return [_listed(client, names) for client in await storage.listing(connection)]
 
 
+async def reach(db: Database, client_id: str) -> Reach:
+    """Say what a client sees and may do, by the rules that answer its requests.
+
+    Raises:
+        OperatorError: if there is no such client.
+    """
+    async with db.read() as connection:
+        client = await storage.find(connection, client_id)
+        if client is None:
+            raise await _unknown(connection, client_id)
+        principal = Principal(
+            client=client.id,
+            client_id=client.client_id,
+            member=client.member_id,
+            member_slug=client.member,
+            rights=client.rights,
+            collections=None if client.collections is None else frozenset(client.collections),
+        )
+        reached = []
+        for group in await callers.trust_groups(connection, principal):
+            for collection, grant in await callers.listing(connection, principal, group.id):
+                rights = permissions.rights_of(principal, grant, collection)
+                if rights is not None:
+                    reached.append(Reached(group, collection, rights))
+    reached.sort(key=lambda one: (one.trust_group.slug, one.collection.title))
+    return Reach(client.member, client.suspended, tuple(reached))
+
+
 async def _locked(connection: Connection, client_id: str) -> Client:
     client = await storage.lock(connection, client_id)
     if client is None:
-        hint = did_you_mean(client_id, [each.client_id for each in await storage.listing(connection)])
-        raise OperatorError(f"There is no client {client_id!r}{hint or '.'} taxii-server client list shows all.")
+        raise await _unknown(connection, client_id)
     return client
+
+
+async def _unknown(connection: Connection, client_id: str) -> OperatorError:
+    hint = did_you_mean(client_id, [each.client_id for each in await storage.listing(connection)])
+    return OperatorError(f"There is no client {client_id!r}{hint or '.'} taxii-server client list shows all.")
 
 
 async def _narrowed(connection: Connection, member: str, member_id: int, references: Sequence[str]) -> tuple[UUID, ...]:
@@ -163,7 +214,6 @@ async def _narrowed(connection: Connection, member: str, member_id: int, referen
 
 
 def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
-    state = "revoked" if client.revoked_at is not None else "expired" if client.expired else "live"
     narrowed = None
     if client.collections is not None:
         narrowed = tuple(names.get(each, f"{each} (deleted)") for each in client.collections)
@@ -173,9 +223,18 @@ def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
         name=client.name,
         rights=tuple(sorted(client.rights)),
         collections=narrowed,
-        state=state,
+        state=_state(client),
         created_at=client.created_at,
         expires_at=client.expires_at,
         revoked_at=client.revoked_at,
         secrets=client.secrets,
     )
+
+
+def _state(client: Client) -> str:
+    """Say in one word how a client stands: what is for good comes before what can be taken back."""
+    if client.revoked_at is not None:
+        return "revoked"
+    if client.expired:
+        return "expired"
+    return "suspended" if client.suspended else "live"

@@ -17,11 +17,15 @@ from taxii_server.storage.tables import client_secrets, clients, grants, members
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client; `collections` is None where it may use all of its member's, `secrets` counts those that hold now."""
+    """A client and whether its member is suspended.
+
+    `collections` is None where it may use all of its member's, `secrets` counts those that hold now.
+    """
 
     id: int
     client_id: str
     member: str
+    member_id: int
     name: str
     rights: frozenset[Right]
     collections: tuple[UUID, ...] | None
@@ -29,6 +33,7 @@ class Client:
     expires_at: datetime | None
     expired: bool
     revoked_at: datetime | None
+    suspended: bool
     secrets: int
 
 
@@ -54,6 +59,7 @@ def _clients() -> Select[Any]:
     return select(
         clients,
         members.c.slug.label("member"),
+        members.c.suspended_at.is_not(None).label("suspended"),
         _EXPIRED.label("expired"),
         _SECRETS.label("secrets"),
     ).join(members)
@@ -65,13 +71,18 @@ async def listing(connection: Connection) -> list[Client]:
     return [_client(row) for row in rows]
 
 
+async def find(connection: Connection, client_id: str) -> Client | None:
+    """Find a client by its id."""
+    row = (await connection.execute(_clients().where(clients.c.client_id == client_id))).one_or_none()
+    return None if row is None else _client(row)
+
+
 async def lock(connection: Connection, client_id: str) -> Client | None:
     """Find a client and let nobody else change it or its secrets until this transaction ends."""
     await connection.execute(
         select(clients.c.id).where(clients.c.client_id == client_id).with_for_update(key_share=True)
     )
-    row = (await connection.execute(_clients().where(clients.c.client_id == client_id))).one_or_none()
-    return None if row is None else _client(row)
+    return await find(connection, client_id)
 
 
 async def live_of_name(connection: Connection, member_id: int, name: str) -> str | None:
@@ -142,6 +153,7 @@ def _client(row: Row[Any]) -> Client:
         id=row.id,
         client_id=row.client_id,
         member=row.member,
+        member_id=row.member_id,
         name=row.name,
         rights=frozenset(map(Right, row.rights)),
         collections=None if row.collections is None else tuple(row.collections),
@@ -149,5 +161,6 @@ def _client(row: Row[Any]) -> Client:
         expires_at=row.expires_at,
         expired=row.expired,
         revoked_at=row.revoked_at,
+        suspended=row.suspended,
         secrets=row.secrets,
     )
