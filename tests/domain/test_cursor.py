@@ -226,7 +226,6 @@ def test_the_order_of_values_and_the_offset_do_not_matter() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        Filter(added_after=WHEN + timedelta(microseconds=1)),
         Filter(ids=("a",)),
         Filter(ids=("a", "b", "c")),
         Filter(types=("x",)),
@@ -241,6 +240,23 @@ def test_a_contradiction_is_refused_by_name(asked: Filter) -> None:
     [name] = [name for name in NAMES if getattr(asked, name) != getattr(Filter(), name)]
     with pytest.raises(BadCursor, match=f"another {name}"):
         resume(TEXT, Endpoint.OBJECTS, HERE, asked, frozenset([name]))
+
+
+@pytest.mark.parametrize(
+    ("begun", "later", "goes_on"),
+    [(0, -1, False), (0, 1, True), (0, 5_000_000, True), (0, 5_000_001, False), (None, -1, True), (None, 0, True)],
+)
+def test_another_added_after_goes_on_or_begins_anew(begun: int | None, later: int, goes_on: bool) -> None:
+    """D-15: what lies between the walk's beginning and the cursor's place was served; nothing else was."""
+    position = WHEN + timedelta(seconds=5)
+    want = Filter(added_after=None if begun is None else WHEN + timedelta(microseconds=begun))
+    text = Cursor(Endpoint.OBJECTS, HERE, want, position).encode()
+    asked = Filter(added_after=WHEN + timedelta(microseconds=later))
+    resumed = resume(text, Endpoint.OBJECTS, HERE, asked, frozenset({"added_after"}))
+
+    assert (resumed is not None) == goes_on
+    if resumed is not None:
+        assert (resumed.want, resumed.position) == (want, position)
 
 
 @pytest.mark.parametrize("endpoint", [Endpoint.MANIFEST, Endpoint.OBJECT, Endpoint.VERSIONS])

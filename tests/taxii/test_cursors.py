@@ -15,7 +15,7 @@ from taxii_server.app import create_app
 from tests.factories import indicator, stix_id
 from tests.taxii.alliance import assert_error, settings_for
 from tests.taxii.laws import LAST
-from tests.taxii.shelf import NAME, OBJECTS, PAGES, A, B, Shelf, items
+from tests.taxii.shelf import EVERY, NAME, OBJECTS, PAGES, A, B, Shelf, items
 
 if TYPE_CHECKING:
     from taxii_server.storage.embedded import DatabaseUrls
@@ -40,7 +40,6 @@ async def _cursor(filled: Shelf, rest: str, query: dict[str, str] | None = None)
         {"match[version]": "last"},
         {"match[version]": "first"},
         {"match[spec_version]": "2.1"},
-        {"added_after": "2024-01-01T00:00:00Z"},
     ],
 )
 @pytest.mark.parametrize("rest", PAGES)
@@ -117,6 +116,25 @@ async def test_a_cursor_of_another_collection_is_set_aside(filled: Shelf, rest: 
     assert answer.status_code == 200
     assert answer.content == plain.content
     assert answer.headers[LAST] == plain.headers[LAST]
+
+
+@pytest.mark.parametrize("begun", [None, "a1", "b"])
+@pytest.mark.parametrize("rest", ["objects/", "manifest/"])
+async def test_a_cursor_under_another_added_after_misses_nothing(filled: Shelf, rest: str, begun: str | None) -> None:
+    """D-15: real clients move `added_after` from page to page, or send an old run's `next` with a new run's dates.
+
+    Up to the cursor's place nothing has to be served again; from there on, and before its beginning, the date decides.
+    """
+    dates = filled.dates
+    start = {} if begun is None else {"added_after": dates[begun]}
+    first = await filled.get(rest, **EVERY, **start, limit=2)
+    place = first.headers[LAST]
+
+    for name, date in dates.items():
+        after = await filled.names(rest, **EVERY, next=first.json()["next"], added_after=date)
+        fresh = await filled.names(rest, **EVERY, added_after=date)
+        walked_past = date <= place and (begun is None or date >= dates[begun])
+        assert after == ([one for one in dates if dates[one] > place] if walked_past else fresh), name
 
 
 async def test_a_cursor_gives_no_rights(filled: Shelf) -> None:

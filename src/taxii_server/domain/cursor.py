@@ -76,9 +76,11 @@ class Cursor:
 
 
 def resume(text: str, endpoint: Endpoint, collection_id: UUID, asked: Filter, given: frozenset[str]) -> Cursor | None:
-    """Read `next` for the present request; None for a cursor of another collection, which is set aside.
+    """Read `next` for the present request; None for a stale one, which is set aside.
 
-    `given` names the fields of `asked` that the request spelled out: those must be the cursor's own.
+    Stale is what another collection gave, or a request that a new `added_after` has left behind: real clients keep
+    `next` from one collection, and from one run, to the next. `given` names the fields of `asked` that the request
+    spelled out: the others must be the cursor's own.
 
     Raises:
         BadCursor: if it is malformed, of another endpoint, or contradicts the request.
@@ -89,13 +91,21 @@ def resume(text: str, endpoint: Endpoint, collection_id: UUID, asked: Filter, gi
         raise BadCursor(message)
     if cursor.collection_id != collection_id:
         return None
-    for field in fields(Filter):
-        if field.name in given and _as_set(getattr(asked, field.name)) != _as_set(getattr(cursor.want, field.name)):
-            message = (
-                f"this next continues a request with another {field.name}: repeat the first filters, or leave them out"
-            )
+    for name in (field.name for field in fields(Filter) if field.name in given and field.name != "added_after"):
+        if _as_set(getattr(asked, name)) != _as_set(getattr(cursor.want, name)):
+            message = f"this next continues a request with another {name}: repeat the first filters, or leave them out"
             raise BadCursor(message)
-    return cursor
+    return cursor if _covers(cursor, asked.added_after) else None
+
+
+def _covers(cursor: Cursor, added_after: datetime | None) -> bool:
+    """Whether going on at the cursor misses nothing added after this: what lies between its own and its position was
+    served, so only an earlier beginning, or one past its position, asks for something else.
+    """
+    begun = cursor.want.added_after
+    if added_after is None or added_after == begun:
+        return True
+    return (begun is None or begun < added_after) and added_after <= cursor.position
 
 
 def _as_set(value: object) -> object:
