@@ -26,8 +26,11 @@ from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import load
 from taxii_server.site.api_document import describe
+from taxii_server.site.asset_files import router as assets_router
 from taxii_server.site.errors import render as site_error
 from taxii_server.site.health import router as health_router
+from taxii_server.site.pages import About
+from taxii_server.site.pages import router as pages_router
 from taxii_server.storage.engine import Database
 from taxii_server.taxii.calls import Service
 from taxii_server.taxii.responses import error as taxii_error
@@ -120,6 +123,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     )
     app.include_router(oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime)))
     app.include_router(health_router(database))
+    app.include_router(assets_router())
+    app.include_router(pages_router(About(settings.title, settings.description, settings.contact, settings.public_url)))
     describe(app)
     refuse = _refuse(app)
     for kind in (TaxiiServerError, HTTPException, RequestValidationError):

@@ -1,0 +1,85 @@
+"""Files that the pages are made of, served under a name that changes with their content."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+_MEDIA_TYPES: Final = {
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+}
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # an image is a document too if somebody opens it as one
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+@cache
+def contents() -> dict[str, bytes]:
+    """Every file that may be asked for, by name: nothing else in the file system can be reached."""
+    folder = files(__package__) / "assets"
+    found: list[Traversable] = [*folder.iterdir(), *(folder / "vendor").iterdir()]
+    return {one.name: one.read_bytes() for one in sorted(found, key=str) if one.name.rpartition(".")[2] in _MEDIA_TYPES}
+
+
+@cache
+def version() -> str:
+    """Name these contents; pages ask for them under it, so browsers may keep them for good."""
+    digest = sha256()
+    for name, content in contents().items():
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def url(name: str) -> str:
+    """Where a page finds a file; without host, so it's right behind any proxy.
+
+    Raises:
+        KeyError: if there is no such file.
+    """
+    if name not in contents():
+        raise KeyError(name)
+    return f"/assets/{version()}/{name}"
+
+
+def conditional(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """Answer with the content and its ETag, or that what the browser has is still right."""
+    tag = f'"{sha256(content).hexdigest()[:32]}"'
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
+        return Response(status_code=304, headers=headers | {"ETag": tag})
+    return Response(content, media_type=media_type, headers=headers | {"ETag": tag})
+
+
+def router() -> APIRouter:
+    """Make the route."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.api_route("/assets/{contents_version}/{name}", methods=["GET", "HEAD"])
+    async def asset(request: Request, contents_version: str, name: str) -> Response:
+        """Serve a file. Under another version's name it is the present one: a node of the next release may have made the page."""
+        content = contents().get(name)
+        if content is None:
+            raise HTTPException(404)
+        current = contents_version == version()
+        keep = "public, max-age=31536000, immutable" if current else "no-cache"
+        media_type = _MEDIA_TYPES[name.rpartition(".")[2]]
+        return conditional(request, content, media_type, _HEADERS | {"Cache-Control": keep})
+
+    return routes
