@@ -25,7 +25,8 @@ from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import load
-from taxii_server.site.api_document import describe
+from taxii_server.site.api_document import contact
+from taxii_server.site.api_document import router as documents_router
 from taxii_server.site.asset_files import router as assets_router
 from taxii_server.site.errors import render as site_error
 from taxii_server.site.health import router as health_router
@@ -97,11 +98,12 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         title=settings.title,
         version=__version__,
         description=settings.description or "",
+        contact=contact(settings.contact),
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,
     )
     app.include_router(
         taxii_router(
@@ -125,7 +127,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     app.include_router(health_router(database))
     app.include_router(assets_router())
     app.include_router(pages_router(About(settings.title, settings.description, settings.contact, settings.public_url)))
-    describe(app)
+    app.include_router(documents_router(app))
     refuse = _refuse(app)
     for kind in (TaxiiServerError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)

@@ -14,6 +14,7 @@ from taxii_server.app import create_app
 from taxii_server.cli import output
 from taxii_server.domain.errors import OperatorError
 from taxii_server.settings import Settings
+from taxii_server.site.api_document import documents
 
 
 def openapi(
@@ -43,12 +44,11 @@ def _documents() -> dict[str, str]:
     settings = Settings.model_construct(
         database_url=SecretStr("postgresql+psycopg://nobody@127.0.0.1/nothing"), secret_key=SecretStr("-")
     )
-    document: dict[str, Any] = create_app(settings).openapi()
-    plain = jsonlib.loads(jsonlib.dumps(document))
-    return {
-        "taxii.json": jsonlib.dumps(plain, indent=2, ensure_ascii=False) + "\n",
-        "taxii.yaml": yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120),
-    }
+    written = {}
+    for name, document in documents(create_app(settings)).items():
+        written[f"{name}.json"] = jsonlib.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        written[f"{name}.yaml"] = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+    return written
 
 
 def _read(path: Path) -> str | None:
@@ -56,3 +56,10 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes every value where it stands, without YAML's anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -3,84 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 
 from taxii_server.auth.identify import basic_credentials
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.errors import BodyTooLarge, BodyTooSlow, NotAuthenticated, OAuthError, UnsupportedMedia
+from taxii_server.oauth import description
+from taxii_server.oauth.description import FORM, GRANT, ServerMetadata, TokenAnswer
 from taxii_server.oauth.errors import NO_STORE
 from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys
 
-_FORM = "application/x-www-form-urlencoded"
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
 _BODY_TIMEOUT = 10.0
 _KEYS_KEEP = {"Cache-Control": "public, max-age=300"}
 
-_GRANT = "client_credentials"
 _PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret"})
-
-
-class TokenAnswer(BaseModel):
-    """An access token (RFC 6749 §5.1)."""
-
-    access_token: str = Field(description="Send it as `Authorization: Bearer …`.")
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a kind of token, not a secret
-    expires_in: int = Field(description="Seconds until it must be replaced by a new one.")
-    scope: str = Field(description="What the token may be used for.", examples=["taxii:read"])
-
-
-class OAuthRefusal(BaseModel):
-    """A refusal (RFC 6749 §5.2)."""
-
-    error: str = Field(examples=["invalid_client"])
-    error_description: str
-    error_id: str = Field(description="Names this request in the operator's log.")
-
-
-class JsonWebKeySet(BaseModel):
-    """The public keys that verify access tokens (RFC 7517 §5)."""
-
-    keys: list[dict[str, str]]
-
-
-class ServerMetadata(BaseModel):
-    """What the token endpoint offers (RFC 8414 §2)."""
-
-    issuer: str
-    token_endpoint: str
-    jwks_uri: str
-    scopes_supported: list[str]
-    # REQUIRED; without an authorization endpoint there are none
-    response_types_supported: list[str] = []
-    grant_types_supported: list[str] = [_GRANT]
-    token_endpoint_auth_methods_supported: list[str] = ["client_secret_basic", "client_secret_post"]
-
-
-_FORM_FIELDS = {
-    "type": "object",
-    "required": ["grant_type"],
-    "properties": {
-        "grant_type": {"type": "string", "enum": [_GRANT]},
-        "scope": {
-            "type": "string",
-            "description": "Words of `taxii:read taxii:write`; left out, all the client was issued with.",
-        },
-        "client_id": {"type": "string", "description": "Unless sent by HTTP Basic."},
-        "client_secret": {"type": "string", "format": "password", "description": "Unless sent by HTTP Basic."},
-    },
-}
-_REFUSED = {"model": OAuthRefusal}
 
 
 def router(issuing: TokenIssuing) -> APIRouter:
     """Build the face's routes over what issuing tokens takes."""
-    routes = APIRouter(tags=["OAuth 2.0"])
+    routes = APIRouter()
     metadata = ServerMetadata(
         issuer=issuing.issuer,
         token_endpoint=f"{issuing.issuer}/oauth2/token",
@@ -88,19 +34,7 @@ def router(issuing: TokenIssuing) -> APIRouter:
         scopes_supported=list(SCOPES.values()),
     )
 
-    @routes.post(
-        "/oauth2/token",
-        summary="Get an access token",
-        response_model=TokenAnswer,
-        responses={
-            400: _REFUSED | {"description": "The request is malformed, or asks for a scope the client can't have"},
-            401: _REFUSED | {"description": "The client's id or secret does not hold"},
-            413: _REFUSED | {"description": "The form is too large"},
-            415: _REFUSED | {"description": "The body is no form"},
-            503: _REFUSED | {"description": "Temporarily unavailable; Retry-After says when to try again"},
-        },
-        openapi_extra={"requestBody": {"required": True, "content": {_FORM: {"schema": _FORM_FIELDS}}}},
-    )
+    @routes.post("/oauth2/token", response_model=None, openapi_extra=description.token())
     async def token(request: Request) -> JSONResponse:
         """Exchange a client's id and secret for a short-lived access token (client credentials, RFC 6749 §4.4).
 
@@ -109,7 +43,7 @@ def router(issuing: TokenIssuing) -> APIRouter:
         form = _form_of(await _body_of(request))
         _refuse_query(request)
         client_id, secret = _client_of(request.headers.getlist("authorization"), form)
-        if (grant := form.get("grant_type")) != _GRANT:
+        if (grant := form.get("grant_type")) != GRANT:
             if grant is None:
                 raise OAuthError("invalid_request", "grant_type is missing; send grant_type=client_credentials")
             raise OAuthError("unsupported_grant_type", "The only grant_type here is client_credentials")
@@ -121,16 +55,14 @@ def router(issuing: TokenIssuing) -> APIRouter:
         )
         return JSONResponse(answer.model_dump(), headers=NO_STORE)
 
-    @routes.get("/.well-known/jwks.json", summary="Keys that verify access tokens", response_model=JsonWebKeySet)
+    @routes.head("/.well-known/jwks.json", include_in_schema=False)
+    @routes.get("/.well-known/jwks.json", response_model=None, openapi_extra=description.jwks())
     async def jwks() -> JSONResponse:
         """Give the public keys of every access token still accepted here, newest first."""
         return JSONResponse(await published_keys(issuing), headers=_KEYS_KEEP)
 
-    @routes.get(
-        "/.well-known/oauth-authorization-server",
-        summary="What the token endpoint offers",
-        response_model=ServerMetadata,
-    )
+    @routes.head("/.well-known/oauth-authorization-server", include_in_schema=False)
+    @routes.get("/.well-known/oauth-authorization-server", response_model=None, openapi_extra=description.metadata())
     async def server_metadata() -> JSONResponse:
         """Describe the token endpoint to clients that configure themselves (RFC 8414)."""
         return JSONResponse(metadata.model_dump(), headers=_KEYS_KEEP)
@@ -140,8 +72,8 @@ def router(issuing: TokenIssuing) -> APIRouter:
 
 async def _body_of(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != _FORM:
-        raise UnsupportedMedia(f"The body must be {_FORM}")
+    if media_type != FORM:
+        raise UnsupportedMedia(f"The body must be {FORM}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("The body must not be compressed")
     body = bytearray()

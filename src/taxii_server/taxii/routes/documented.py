@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taxii_server.taxii.resources import ErrorResource
+from taxii_server.domain.stix_objects import Form
+from taxii_server.taxii.description import answers as told
+from taxii_server.taxii.description.parameters import path_parameters
+from taxii_server.taxii.description.texts import TEXTS
 from taxii_server.taxii.responses import TaxiiResponse
+from taxii_server.web.describing import answer, schema
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
@@ -16,26 +19,22 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from taxii_server.taxii.resources import Resource
+    from taxii_server.web.describing import Component, Json
 
     Handler = Callable[[Request], Awaitable[TaxiiResponse]]
 
 PREFIX = "/taxii2"
 """Discovery's place at the root of the server (§8.2.1); the API Roots lie below."""
 
-_PATH = {
-    "trust_group": "The trust group: an API Root of this server.",
-    "collection": "The collection's `id` or `alias`.",
-    "object_id": "A STIX identifier.",
-    "status_id": "The `id` of a status resource.",
-}
-_QUERY = {
-    "added_after": "Only what was added to the collection after this instant.",
-    "limit": "At most so many items; the server may give fewer.",
-    "next": "Continue where the page that gave this value ended. It carries its request's filters.",
-    "match[id]": "Only objects with one of these ids.",
-    "match[type]": "Only objects of one of these types.",
-    "match[version]": "`last` (the default), `first`, `all`, or exact versions.",
-    "match[spec_version]": "Only these STIX specification versions; without it, the latest of each object.",
+_ANYWHERE = (401, 500, 503)
+_WORDS = ("get_", "add_", "delete_")
+_BODY = (
+    "An envelope, or a STIX bundle taken as one: what stands beside `objects` is ignored. Also read are "
+    "`application/taxii+json` without a version, and `application/stix+json` without a version or with 2.0."
+)
+_GOOD = {
+    "add_objects": "Every object was judged; what was accepted is stored and visible.",
+    "delete_object": "Removed. The answer has no body.",
 }
 
 
@@ -48,36 +47,35 @@ def document(
     answers: type[Resource] | None,
     status: int = 200,
     errors: Sequence[int] = (),
-    query: Sequence[str] = (),
+    query: Sequence[Component] = (),
     body: type[Resource] | None = None,
 ) -> None:
     """Register `handler` under `path` and the same path without its last slash; clients send both.
 
     What answers GET answers HEAD (RFC 9110 §9.3.2), which the API documents pass over.
     """
+    name = handler.__name__ if handler.__name__.startswith(_WORDS) else f"get_{handler.__name__}"
+    text = TEXTS[name]
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    parameters = [_parameter(name, "path", _PATH[name]) for name in names]
-    parameters += [_parameter(name, "query", _QUERY[name]) for name in sorted(query)]
-    extra: dict[str, Any] = {"parameters": parameters, "security": [{"basic": []}, {"oauth2": []}]}
-    if body is not None:
-        extra["requestBody"] = {
-            "required": True,
-            "content": {TAXII: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}},
-        }
-    described: dict[int | str, dict[str, Any]] = {
-        code: {"model": ErrorResource, "description": HTTPStatus(code).phrase} for code in sorted({401, 503, *errors})
+    parameters = [*(path_parameters()[one] for one in names), *query]
+    responses = {status: _good(name, answers, status)}
+    if text.kept:
+        parameters.append(told.IF_NONE_MATCH)
+        responses[304] = told.not_modified()
+    responses |= {code: told.refusal(name, code) for code in sorted({*_ANYWHERE, *errors})}
+    operation: Json = {
+        "tags": list(router.tags),
+        "operationId": name,
+        "summary": text.summary,
+        "description": text.description,
+        "security": [{"basic": []}, {"oauth2": list(text.scopes)}],
+        "parameters": parameters,
+        "responses": {str(code): response for code, response in responses.items()},
     }
-    described[status] = {"description": HTTPStatus(status).phrase} | ({} if answers is None else {"model": answers})
+    if body is not None:
+        operation["requestBody"] = _body(name, body)
     router.add_api_route(
-        path,
-        handler,
-        methods=[method],
-        status_code=status,
-        response_class=TaxiiResponse,
-        responses=described,
-        response_model=None,
-        openapi_extra=extra,
-        name=handler.__name__,
+        path, handler, methods=[method], response_class=TaxiiResponse, response_model=None, openapi_extra=operation
     )
     both = [method, "HEAD"] if method == "GET" else [method]
     router.add_api_route(path.removesuffix("/"), handler, methods=both, include_in_schema=False)
@@ -85,6 +83,25 @@ def document(
         router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
 
 
-def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
-    kind: dict[str, Any] = {"type": "integer", "minimum": 1} if name == "limit" else {"type": "string"}
-    return {"name": name, "in": place, "required": place == "path", "description": description, "schema": kind}
+def _good(name: str, answers: type[Resource] | None, status: int) -> Json:
+    text = TEXTS[name]
+    headers = [told.REQUEST_ID]
+    if text.paged:
+        headers += [told.FIRST, told.LAST]
+    headers += [told.ETAG, told.KEPT, told.VARY] if text.kept else [told.NOT_KEPT, told.VARY]
+    return answer(
+        _GOOD.get(name, "OK"),
+        *headers,
+        media_type=TAXII,
+        model=answers,
+        examples=told.shown(name, status),
+        links=text.links,
+    )
+
+
+def _body(name: str, body: type[Resource]) -> Json:
+    content = {
+        media_type: {"schema": schema(body), "examples": told.shown_bodies(name, media_type)}
+        for media_type in (TAXII, Form.STIX_2_1.media_type)
+    }
+    return {"required": True, "description": _BODY, "content": content}

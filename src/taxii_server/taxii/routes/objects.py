@@ -13,8 +13,15 @@ from taxii_server.operations import directory, objects
 from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
 from taxii_server.taxii import calls, responses
+from taxii_server.taxii.description.parameters import query_parameters
 from taxii_server.taxii.queries import FIELDS, PageQuery, delete_query, page_query
-from taxii_server.taxii.resources import EnvelopeResource, ManifestResource, StatusResource, VersionsResource
+from taxii_server.taxii.resources import (
+    AdditionResource,
+    EnvelopeResource,
+    ManifestResource,
+    StatusResource,
+    VersionsResource,
+)
 from taxii_server.taxii.responses import TaxiiResponse
 from taxii_server.taxii.routes.documented import PREFIX, document
 from taxii_server.web.bodies import read_body
@@ -24,6 +31,7 @@ from taxii_server.web.request_log import note
 if TYPE_CHECKING:
     from taxii_server.operations.objects import Answer
     from taxii_server.taxii.calls import Service
+    from taxii_server.web.describing import Component
 
 _COLLECTION = "/{trust_group}/collections/{collection}/"
 _READ_ERRORS = (400, 403, 404, 406)
@@ -98,7 +106,12 @@ def router(service: Service) -> APIRouter:
         )
         return TaxiiResponse()
 
-    routes = APIRouter(prefix=PREFIX, tags=["Collections"])
+    described = query_parameters(service.page_size, service.page_size_max)
+
+    def fields(endpoint: Endpoint) -> list[Component]:
+        return [one for name, one in described.items() if name in FIELDS[endpoint]]
+
+    routes = APIRouter(prefix=PREFIX, tags=["Objects"])
     document(
         routes,
         "GET",
@@ -106,7 +119,7 @@ def router(service: Service) -> APIRouter:
         get_manifest,
         answers=ManifestResource,
         errors=_READ_ERRORS,
-        query=tuple(FIELDS[Endpoint.MANIFEST]),
+        query=fields(Endpoint.MANIFEST),
     )
     document(
         routes,
@@ -115,7 +128,7 @@ def router(service: Service) -> APIRouter:
         get_objects,
         answers=EnvelopeResource,
         errors=_READ_ERRORS,
-        query=tuple(FIELDS[Endpoint.OBJECTS]),
+        query=fields(Endpoint.OBJECTS),
     )
     document(
         routes,
@@ -125,7 +138,7 @@ def router(service: Service) -> APIRouter:
         answers=StatusResource,
         status=202,
         errors=(400, 403, 404, 406, 408, 413, 415, 422),
-        body=EnvelopeResource,
+        body=AdditionResource,
     )
     document(
         routes,
@@ -134,7 +147,7 @@ def router(service: Service) -> APIRouter:
         get_object,
         answers=EnvelopeResource,
         errors=_READ_ERRORS,
-        query=tuple(FIELDS[Endpoint.OBJECT]),
+        query=fields(Endpoint.OBJECT),
     )
     document(
         routes,
@@ -143,7 +156,7 @@ def router(service: Service) -> APIRouter:
         delete_object,
         answers=None,
         errors=_READ_ERRORS,
-        query=("match[version]", "match[spec_version]"),
+        query=(described["delete match[version]"], described["match[spec_version]"]),
     )
     document(
         routes,
@@ -152,7 +165,7 @@ def router(service: Service) -> APIRouter:
         get_versions,
         answers=VersionsResource,
         errors=_READ_ERRORS,
-        query=tuple(FIELDS[Endpoint.VERSIONS]),
+        query=fields(Endpoint.VERSIONS),
     )
     return routes
 

@@ -1,0 +1,244 @@
+"""What the API documents say of the token endpoint, its keys and its metadata; examples are beside it, in examples/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from taxii_server.auth.identify import BASIC_CHALLENGE
+from taxii_server.auth.tokens import SCOPES
+from taxii_server.web.describing import Component, answer, examples, header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from taxii_server.web.describing import Json
+
+FORM: Final = "application/x-www-form-urlencoded"
+GRANT: Final = "client_credentials"
+
+_PACKAGE: Final = __package__ or ""
+_TAG: Final = ["OAuth 2.0"]
+_JSON: Final = "application/json"
+_Error = Literal[
+    "invalid_request",
+    "invalid_client",
+    "invalid_scope",
+    "unsupported_grant_type",
+    "temporarily_unavailable",
+    "server_error",
+]
+_COORDINATE: Final = "^[A-Za-z0-9_-]{43}$"
+
+
+class TokenAnswer(BaseModel):
+    """An access token (RFC 6749 §5.1), a JWT after RFC 9068."""
+
+    access_token: str = Field(min_length=1, description="Send it as `Authorization: Bearer …`.")
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a kind of token, not a secret
+    expires_in: int = Field(ge=1, description="Seconds until it must be replaced by a new one.")
+    scope: str = Field(description="What the token may be used for.")
+
+
+class OAuthRefusal(BaseModel):
+    """A refusal (RFC 6749 §5.2)."""
+
+    error: _Error = Field(description="The kind of refusal, for programs.")
+    error_description: str = Field(description="What was wrong with this request.")
+    error_id: str = Field(description="Names this request in the operator's log.")
+
+
+class JsonWebKey(BaseModel):
+    """The public half of a signing key (RFC 7517 §4, RFC 7518 §6.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kty: Literal["EC"]
+    crv: Literal["P-256"]
+    x: Annotated[str, Field(pattern=_COORDINATE)]
+    y: Annotated[str, Field(pattern=_COORDINATE)]
+    kid: Annotated[
+        str, Field(pattern=_COORDINATE, description="The key's RFC 7638 thumbprint; a token's header names it.")
+    ]
+    use: Literal["sig"]
+    alg: Literal["ES256"]
+
+
+class JsonWebKeySet(BaseModel):
+    """The public keys that verify access tokens (RFC 7517 §5)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[JsonWebKey]
+
+
+class ServerMetadata(BaseModel):
+    """What the token endpoint offers (RFC 8414 §2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str = Field(description="The `iss` and `aud` of access tokens.")
+    token_endpoint: str
+    jwks_uri: str
+    scopes_supported: list[str] = Field(min_length=1)
+    # REQUIRED; without an authorization endpoint there are none
+    response_types_supported: list[str] = Field(
+        default=[], max_length=0, description="Empty: there is no authorization endpoint."
+    )
+    grant_types_supported: list[Literal["client_credentials"]] = [GRANT]
+    token_endpoint_auth_methods_supported: list[Literal["client_secret_basic", "client_secret_post"]] = [
+        "client_secret_basic",
+        "client_secret_post",
+    ]
+
+
+_REQUEST_ID = header(
+    "X-Request-ID",
+    "Names this request in the operator's log; in an error also the `error_id`.",
+    format="uuid",
+    example="9f0a2c56-4f0e-4b62-8a52-2f9f8ad7e6a3",
+)
+_NO_STORE = header("Cache-Control", "Kept by nobody.", "no-store", pattern="no-store", example="no-store")
+_KEPT = header("Cache-Control", "May be kept by anybody for a while.", "public", example="public, max-age=300")
+_ETAG = header(
+    "ETag",
+    "Names this state of the answer: send it as `If-None-Match` to be told whether it changed.",
+    pattern='^W/"[0-9a-f]{32}"$',
+    example='W/"8f0c4c1e3c7e4c0f9b7d2a5e6f1a3b2c"',
+)
+_CHALLENGE = header("WWW-Authenticate", "How a client authenticates here.", "token", example=BASIC_CHALLENGE)
+_RETRY_AFTER = header(
+    "Retry-After", "Seconds after which the same request may succeed.", type="integer", minimum=1, example=5
+)
+_IF_NONE_MATCH = Component(
+    "parameters",
+    "If-None-Match",
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "The `ETag` of an earlier answer: if it is still true, 304 without a body.",
+        "schema": {"type": "string"},
+        "examples": {
+            "kept": {"summary": "The ETag of an earlier answer", "value": 'W/"8f0c4c1e3c7e4c0f9b7d2a5e6f1a3b2c"'}
+        },
+    },
+)
+
+_FORM_SCHEMA = Component(
+    "schemas",
+    "TokenRequest",
+    {
+        "type": "object",
+        "description": "The form of a token request (RFC 6749 §4.4.2).",
+        "required": ["grant_type"],
+        "properties": {
+            "grant_type": {"type": "string", "enum": [GRANT]},
+            "scope": {
+                "type": "string",
+                "enum": [*SCOPES.values(), " ".join(SCOPES.values()), " ".join(reversed(SCOPES.values()))],
+                "description": "What the token shall be good for. Left out, all that the client was issued with; never more "
+                "than that. What it may do with each collection is decided by grants, at each request.",
+            },
+            "client_id": {"type": "string", "description": "The client's id, unless it is sent by HTTP Basic."},
+            "client_secret": {
+                "type": "string",
+                "format": "password",
+                "description": "The client's secret, unless it is sent by HTTP Basic.",
+            },
+        },
+    },
+)
+
+
+def token() -> Json:
+    """Describe the token endpoint."""
+    shown = examples(_PACKAGE, "get_token")
+    refusals = {
+        400: ("The form is malformed, or asks for what this client can't have.", []),
+        401: ("The client's id or secret does not hold, or there is none.", [_CHALLENGE]),
+        408: ("The form did not arrive in time.", []),
+        413: ("The form has more than 64 KiB.", []),
+        415: ("The body is no form, or is packed.", []),
+        500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
+        503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [_RETRY_AFTER]),
+    }
+    good = answer("A token", _REQUEST_ID, _NO_STORE, media_type=_JSON, model=TokenAnswer, examples=shown["200"])
+    return {
+        "tags": _TAG,
+        "operationId": "get_token",
+        "summary": "Get an access token",
+        "description": "Exchanges a client's id and secret for a short-lived access token (client credentials, RFC 6749 "
+        "§4.4). The client authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), "
+        "not both. There are no refresh tokens: ask again when the token has ended.",
+        # by Basic, or in the form
+        "security": [{"basic": []}, {}],
+        "requestBody": {
+            "required": True,
+            "description": "Each field at most once; never in the URL, where proxies log it.",
+            "content": {FORM: {"schema": _FORM_SCHEMA, "examples": shown[FORM]}},
+        },
+        "responses": {"200": good}
+        | {
+            str(status): _refusal(status, meaning, headers, shown[str(status)])
+            for status, (meaning, headers) in refusals.items()
+        },
+    }
+
+
+def jwks() -> Json:
+    """Describe the keys."""
+    return _published(
+        "get_keys",
+        "Keys that verify access tokens",
+        "The public keys of every access token still accepted here, newest first (RFC 7517). For who verifies tokens "
+        "elsewhere; a TAXII client has no need of it.",
+        JsonWebKeySet,
+        {
+            500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
+            503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [_RETRY_AFTER]),
+        },
+    )
+
+
+def metadata() -> Json:
+    """Describe the metadata."""
+    return _published(
+        "get_server_metadata",
+        "What the token endpoint offers",
+        "For clients that configure themselves (RFC 8414).",
+        ServerMetadata,
+        {500: ("A fault of the server. Its operator finds the cause under the `error_id`.", [])},
+    )
+
+
+def _published(
+    name: str,
+    summary: str,
+    description: str,
+    model: type[BaseModel],
+    refusals: Mapping[int, tuple[str, Sequence[Component]]],
+) -> Json:
+    shown = examples(_PACKAGE, name)
+    good = answer("OK", _REQUEST_ID, _KEPT, _ETAG, media_type=_JSON, model=model, examples=shown["200"])
+    not_modified = answer(
+        "Not modified: the answer is still the one that has this `ETag`. No body.", _REQUEST_ID, _KEPT, _ETAG
+    )
+    return {
+        "tags": _TAG,
+        "operationId": name,
+        "summary": summary,
+        "description": description,
+        "security": [],
+        "parameters": [_IF_NONE_MATCH],
+        "responses": {"200": good, "304": not_modified}
+        | {
+            str(status): _refusal(status, meaning, headers, shown[str(status)])
+            for status, (meaning, headers) in refusals.items()
+        },
+    }
+
+
+def _refusal(status: int, meaning: str, headers: Sequence[Component], shown: Mapping[str, Json]) -> Json:
+    return answer(meaning, _REQUEST_ID, _NO_STORE, *headers, media_type=_JSON, model=OAuthRefusal, examples=shown)
