@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
 
 from taxii_server import __version__
 from taxii_server.auth.identify import Identifier
@@ -37,7 +35,10 @@ from taxii_server.taxii.calls import Service
 from taxii_server.taxii.responses import error as taxii_error
 from taxii_server.taxii.routes import router as taxii_router
 from taxii_server.web import logs
+from taxii_server.web.cross_origin import CrossOrigin
+from taxii_server.web.delivery import Delivery
 from taxii_server.web.errors import answer
+from taxii_server.web.methods import WHOLE_SERVER, Methods
 from taxii_server.web.request_log import RequestLog, refused, request_id
 
 if TYPE_CHECKING:
@@ -131,7 +132,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     refuse = _refuse(app)
     for kind in (TaxiiServerError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)
-    app.add_middleware(RequestLog, renderers=_RENDERERS)
+    delivery = Delivery(
+        https=settings.public_url.startswith("https:"),
+        cross_origin=CrossOrigin(settings.cors_origins),
+    )
+    app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
     return app
 
 
@@ -151,17 +156,18 @@ def _end() -> None:
 
 
 def _refuse(app: FastAPI) -> Callable[[Request, Exception], Awaitable[Response]]:
-    paths = [(compile_path(one.path)[0], one.methods or set()) for one in iter_route_contexts(app.routes) if one.path]
+    methods = Methods(app.routes)
 
     async def refuse(request: Request, error: Exception) -> Response:
+        path, status = request.scope["path"], getattr(error, "status_code", None)
+        if request.method == "OPTIONS" and (status == HTTPStatus.METHOD_NOT_ALLOWED or path == WHOLE_SERVER):
+            return methods.options(path)
         if isinstance(error, TaxiiServerError):
             refused(request.scope, error)
-        path = request.scope["path"]
-        response = answer(_RENDERERS, path, error, request_id(request.scope))
-        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response = answer(_RENDERERS, request.scope, error, request_id(request.scope))
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
             # the framework names the methods of the first route it found; a path may have several
-            allowed = {method for regex, methods in paths if regex.fullmatch(path) for method in methods}
-            response.headers["allow"] = ", ".join(sorted(allowed))
+            response.headers["allow"] = methods.allow(path)
         return response
 
     return refuse

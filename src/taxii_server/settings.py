@@ -5,19 +5,25 @@ Nothing below the faces' wiring reads it: values are passed down. docs/settings.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taxii_server.domain.errors import OperatorError
 
 _KIB = 1024
 _MIB = 1024 * _KIB
 _SHORTEST_SECRET = 32
+_LARGEST_PORT = 65_535
+_THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
+# what browsers send as Origin: lower case, no path, not even its slash, and no port that goes without saying
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
+_USUAL_PORT = {"https": "443", "http": "80"}
 _WHAT_WOULD_BE_RIGHT = {
     "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
     "int_parsing": "must be a whole number",
@@ -40,6 +46,7 @@ class Settings(BaseSettings):
     title: Annotated[str, Field(min_length=1)] = "TAXII 2.1 server"
     description: str | None = None
     contact: str | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     page_size: Annotated[int, Field(ge=1)] = 1000
     page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
@@ -68,12 +75,37 @@ class Settings(BaseSettings):
         if parts.path not in {"", "/"}:
             message = "must have no path: the standard puts discovery at /taxii2/ of the host"
             raise ValueError(message)
-        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+        if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
             message = (
                 "must begin with https:// unless the host is this machine: TAXII credentials never travel in clear"
             )
             raise ValueError(message)
         return url.rstrip("/")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, origins: str | tuple[str, ...]) -> tuple[str, ...]:
+        listed = origins.split(",") if isinstance(origins, str) else origins
+        return tuple(one.strip() for one in listed if one.strip())
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for one in origins:
+            parts = _ORIGIN.fullmatch(one)
+            if parts is None or (parts["port"] and int(parts["port"]) > _LARGEST_PORT):
+                message = (
+                    f"{one} is no origin: name each as https://host or https://host:port, in lower case, without a path "
+                    "or a wildcard, with commas between them"
+                )
+                raise ValueError(message)
+            if parts["port"] == _USUAL_PORT[parts["scheme"]]:
+                message = f"{one} would never match, because browsers leave :{parts['port']} out: leave it out too"
+                raise ValueError(message)
+            if parts["scheme"] == "http" and parts["host"].strip("[]") not in _THIS_MACHINE:
+                message = f"{one} must begin with https:// unless the host is this machine: its pages come in clear"
+                raise ValueError(message)
+        return origins
 
     @field_validator("database_url", "migration_database_url")
     @classmethod

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taxii_server.auth import secrets, tokens
-from taxii_server.auth.identify import CHALLENGES, Identifier, PathNames, basic_credentials
+from taxii_server.auth.identify import CHALLENGES, Identifier, PathNames, basic_credentials, challenges
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.access import Caller, Right
 from taxii_server.domain.errors import NotAuthenticated
@@ -404,6 +404,26 @@ async def test_client_and_secret_alone(identifier: Identifier, north: Issued, db
 
 def test_there_is_a_challenge_for_each_scheme() -> None:
     assert CHALLENGES == ('Basic realm="taxii", charset="UTF-8"', 'Bearer realm="taxii"')
+
+
+@pytest.mark.parametrize(
+    ("authorization", "error"),
+    [
+        ("", False),
+        ("Basic abc", False),
+        ("Digest x", False),
+        ("Bearerx", False),
+        ("Bearer x", True),
+        ("bEARER x", True),
+        ("Bearer", True),
+    ],
+)
+def test_a_refused_token_is_named_as_the_error(authorization: str, *, error: bool) -> None:
+    """RFC 6750 §3.1: `invalid_token` and no reason; without a token there is no error to name."""
+    basic, bearer = challenges(authorization)
+
+    assert basic == CHALLENGES[0]
+    assert bearer == 'Bearer realm="taxii"' + (', error="invalid_token"' if error else "")
 
 
 class TestAnything:

@@ -64,6 +64,7 @@ async def breaking_off(self, scope, receive, send):
     if b"HALF" not in self.body:
         return await answering(self, scope, receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+    await send({"type": "http.response.body", "body": self.body[:10], "more_body": True})
     raise LookupError(repr(self.body))
 
 TaxiiResponse.__call__ = breaking_off

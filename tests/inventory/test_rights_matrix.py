@@ -78,7 +78,6 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/openapi.json"): OPEN,
-    ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/.well-known/jwks.json"): OPEN,
     ("GET", "/.well-known/oauth-authorization-server"): OPEN,
     # pages for people: the same for everyone
@@ -88,10 +87,8 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/oauth2/token"): row(401, other=200),
 }
 for (method, path), codes in list(MATRIX.items()):
-    if not path.startswith("/taxii2/"):
-        continue
     # both slash forms are served alike (D-01), and HEAD as GET (RFC 9110 §9.3.2)
-    for form in (path, path.removesuffix("/")):
+    for form in (path, path.removesuffix("/") if path.startswith("/taxii2/") else path):
         MATRIX[method, form] = codes
         if method == "GET":
             MATRIX["HEAD", form] = codes

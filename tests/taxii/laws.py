@@ -117,6 +117,7 @@ RESOURCES: Final[dict[tuple[str, str], Schema]] = {
     ("GET", f"{_FEED}/objects/[^/]+"): _ENVELOPE,
     ("GET", f"{_FEED}/objects/[^/]+/versions"): _page("versions", _TEXT),
 }
+_DESCRIPTIONS: Final = ("/taxii2", _ROOT, f"{_ROOT}/collections", _FEED)
 _PAGES: Final = re.compile(f"{_FEED}/(manifest|objects|objects/[^/]+|objects/[^/]+/versions)/?")
 
 
@@ -126,8 +127,17 @@ async def hold(answer: httpx.Response) -> None:
     if not (path == "/taxii2" or path.startswith("/taxii2/")):
         return
     await answer.aread()
+    tagged = answer.status_code in {200, 304} and method in {"GET", "HEAD"} and is_description(path)
+    _hold_keeping(answer, tagged=tagged)
+    if answer.status_code in {204, 304}:
+        # RFC 9110 §15.4.5: what it says of a body would be said of one that isn't there
+        assert answer.status_code == (304 if tagged else 204), (method, path)
+        assert tagged or method == "OPTIONS"
+        assert answer.content == b""
+        assert not {"content-type", "content-length", "content-encoding"} & set(answer.headers), answer.headers
+        return
     assert answer.headers.get_list("content-type") == [TAXII], (method, path, answer.headers)
-    _hold_dates(answer, paged=answer.status_code == 200 and method == "GET" and _PAGES.fullmatch(path) is not None)
+    _hold_dates(answer, paged=answer.status_code == 200 and method in {"GET", "HEAD"} and _PAGES.fullmatch(path) is not None)
     if method == "HEAD":
         assert answer.content == b""
     elif answer.status_code >= 400:
@@ -141,6 +151,22 @@ async def hold(answer: httpx.Response) -> None:
         _hold_schema(schema, answer.json())
         if schema is _STATUS:
             _hold_counts(answer.json())
+
+
+def is_description(path: str) -> bool:
+    """Whether it is the path of discovery, an API Root, a list of collections or one collection."""
+    return any(re.fullmatch(pattern, path.removesuffix("/")) for pattern in _DESCRIPTIONS)
+
+
+def _hold_keeping(answer: httpx.Response, *, tagged: bool) -> None:
+    """RFC 9111: an answer is its caller's alone, and kept only where it can be asked after; it depends on these headers."""
+    assert answer.headers.get_list("cache-control") == ["private, no-cache" if tagged else "private, no-store"]
+    assert len(answer.headers.get_list("etag")) == tagged, answer.headers
+    assert re.fullmatch(r'W/"[0-9a-f]{32}"', answer.headers.get("etag", f'W/"{"0" * 32}"'))
+    varies = {name.strip() for name in answer.headers["vary"].split(",")}
+    assert varies - {"Origin"} == {"Accept", "Accept-Encoding", "Authorization"}
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert len(answer.headers.get_list("x-request-id")) == 1
 
 
 def _schema(method: str, path: str) -> Schema:

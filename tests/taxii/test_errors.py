@@ -7,11 +7,13 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from taxii_server.app import create_app
 from taxii_server.domain import errors
 from taxii_server.operations import directory, objects
+from tests.auth.alliance import statements
 from tests.factories import envelope, malware, stix_id
 from tests.taxii.alliance import (
     GROUP,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 CHALLENGES = ['Basic realm="taxii", charset="UTF-8"', 'Bearer realm="taxii"']
+TOKEN_CHALLENGES = [CHALLENGES[0], 'Bearer realm="taxii", error="invalid_token"']
 SCRATCH = f"{GROUP}collections/scratch/"
 PATHS = {
     "/taxii2/": "GET, HEAD",
@@ -46,6 +49,13 @@ PATHS = {
     f"{SCRATCH}objects/{A}/": "DELETE, GET, HEAD",
     f"{SCRATCH}objects/{A}/versions/": "GET, HEAD",
 }
+
+
+def allowed(path: str) -> str:
+    """What Allow says of a path: OPTIONS is everywhere."""
+    return ", ".join(sorted({*PATHS[path].split(", "), "OPTIONS"}))
+
+
 every_path = pytest.mark.parametrize("path", PATHS)
 
 
@@ -95,7 +105,7 @@ async def test_no_route_is_404(exchange: Exchange, path: str, method: str) -> No
 
 @every_path
 @pytest.mark.parametrize("slash", ["/", ""])
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST", "DELETE"])
 async def test_a_wrong_method_is_told_the_right_ones(exchange: Exchange, path: str, slash: str, method: str) -> None:
     """RFC 9110 §15.5.6: Allow names every method of the path, under both slash forms."""
     if method in PATHS[path]:
@@ -103,7 +113,55 @@ async def test_a_wrong_method_is_told_the_right_ones(exchange: Exchange, path: s
     answer = await exchange.http.request(method, path.removesuffix("/") + slash)
 
     assert_error(answer, 405)
-    assert answer.headers["allow"] == PATHS[path]
+    assert answer.headers["allow"] == allowed(path)
+
+
+@every_path
+@pytest.mark.parametrize("slash", ["/", ""])
+async def test_options_tells_the_methods_of_a_path(exchange: Exchange, path: str, slash: str) -> None:
+    """RFC 9110 §9.3.7: in Allow, without a body, under both slash forms."""
+    answer = await exchange.http.options(path.removesuffix("/") + slash)
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == allowed(path)
+    assert not {"content-length", "content-type", "etag"} & set(answer.headers)
+
+
+@pytest.mark.parametrize("member", [None, "north", "stranger"])
+async def test_options_tells_nothing_of_what_there_is(exchange: Exchange, member: str | None) -> None:
+    """App. B: for what is there, what is hidden and what isn't, equal answers, whoever asks, and nobody is looked up."""
+    headers = {} if member is None else exchange.as_(member)
+    answers = []
+    for group, collection in (("fraud-intel", "scratch"), ("crime-desk", "cases"), ("no-such-group", "none")):
+        with statements(Engine) as sent:
+            answer = await exchange.http.options(f"/taxii2/{group}/collections/{collection}/objects/", headers=headers)
+        assert sent == []
+        answers.append({name: value for name, value in answer.headers.items() if name != "x-request-id"})
+
+    assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/oauth2/token", "OPTIONS, POST"),
+        ("/.well-known/jwks.json", "GET, HEAD, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_is_answered_by_every_face(exchange: Exchange, path: str, allow: str) -> None:
+    """RFC 9110 §9.3.7."""
+    answer = await exchange.http.options(path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (204, allow)
+
+
+async def test_options_of_no_path_is_404_in_the_form_of_its_face(exchange: Exchange) -> None:
+    """§3.6: where there is no route there are no methods."""
+    assert_error(await exchange.http.options("/taxii2/fraud-intel/nothing/"), 404)
+    assert (await exchange.http.options("/oauth2/nothing")).json()["error"] == "invalid_request"
+    assert (await exchange.http.options("/nothing")).headers["content-type"] == "application/problem+json"
 
 
 def _tampered(secret: str) -> str:
@@ -124,10 +182,14 @@ BAD_CREDENTIALS: dict[str, Callable[[Exchange], dict[str, str]]] = {
 @every_path
 @pytest.mark.parametrize("credentials", BAD_CREDENTIALS)
 async def test_failed_authentication_is_401_with_challenges(exchange: Exchange, path: str, credentials: str) -> None:
-    """§1.6.9, §5: for every method of every endpoint, one challenge a scheme, and the same words whatever was wrong."""
+    """§1.6.9, §5: for every method of every endpoint, one challenge a scheme, and the same words whatever was wrong.
+
+    RFC 6750 §3.1: who sent a token is told that it doesn't hold, so that its client fetches another; who sent none isn't.
+    """
     for method in PATHS[path].split(", "):
         answer = await exchange.http.request(method, path, headers=BAD_CREDENTIALS[credentials](exchange))
-        assert answer.headers.get_list("www-authenticate") == CHALLENGES
+        challenges = TOKEN_CHALLENGES if credentials == "no token" else CHALLENGES
+        assert answer.headers.get_list("www-authenticate") == challenges
         if method == "HEAD":
             assert answer.status_code == 401
             continue

@@ -23,6 +23,15 @@ EPOCH = "1970-01-01T00:00:00.000000Z"
 COLLECTION = "/taxii2/g/collections/c/"
 WHEN = "2024-01-01T00:00:00.000000Z"
 DATES = {FIRST: WHEN, LAST: WHEN}
+TAG = 'W/"0123456789abcdef0123456789abcdef"'
+ALWAYS = {
+    "content-type": TAXII,
+    "vary": "Accept, Accept-Encoding, Authorization",
+    "x-content-type-options": "nosniff",
+    "x-request-id": "2b6c3a0e-6f3d-4f4e-8f0e-0c4b6f6f2f5e",
+}
+KEPT = ALWAYS | {"cache-control": "private, no-cache", "etag": TAG}
+UNKEPT = ALWAYS | {"cache-control": "private, no-store"}
 
 
 @pytest.mark.parametrize("rest", ["objects/", "manifest/", f"objects/{A}/", f"objects/{A}/versions/"])
@@ -117,12 +126,38 @@ async def test_a_version_is_the_objects_own_text(exchange: Exchange) -> None:
         ("/taxii2/", 404, {"title": "t", "http_status": "400"}, {}),
         ("/taxii2/", 404, {"detail": "Not Found"}, {}),
         ("/taxii2/", 201, {"title": "t"}, {}),
+        ("/taxii2/", 200, {"title": "t"}, {"cache-control": "private, no-store"}),
+        ("/taxii2/", 200, {"title": "t"}, {"cache-control": "no-cache"}),
+        ("/taxii2/", 200, {"title": "t"}, {"etag": TAG.removeprefix("W/")}),
+        ("/taxii2/", 200, {"title": "t"}, {"vary": "Accept, Accept-Encoding"}),
+        ("/taxii2/", 200, {"title": "t"}, {"x-content-type-options": "nosniff, nosniff"}),
+        (f"{COLLECTION}objects/", 200, {}, DATES | KEPT),
+        (f"{COLLECTION}objects/", 304, None, KEPT),
+        ("/taxii2/", 304, None, {}),
+        ("/taxii2/", 404, {"title": "t"}, KEPT),
     ],
 )  # fmt: skip
-async def test_the_laws_bite(path: str, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
+async def test_the_laws_bite(path: str, status: int, body: dict[str, Any] | None, headers: dict[str, str]) -> None:
     """§2, §3.2, §3.6, §3.7, §3.8: each of these answers breaks the standard, and is found to."""
-    request = httpx.Request("GET", f"http://test{path}")
-    answer = httpx.Response(status, json=body, headers={"content-type": TAXII} | headers, request=request)
-
     with pytest.raises((AssertionError, ValidationError)):
-        await laws.hold(answer)
+        await laws.hold(_answer(path, status, body, headers))
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "headers"),
+    [
+        ("/taxii2/", 200, {"title": "t"}, {}),
+        ("/taxii2/g/", 200, {"title": "t", "versions": [TAXII], "max_content_length": 1}, {}),
+        (f"{COLLECTION}objects/", 200, {}, DATES),
+        ("/taxii2/", 404, {"title": "t"}, {}),
+    ],
+)
+async def test_the_laws_bite_nobody_else(path: str, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
+    """What those above are broken from is right: so each is found for what is wrong with it alone."""
+    await laws.hold(_answer(path, status, body, headers))
+
+
+def _answer(path: str, status: int, body: dict[str, Any] | None, headers: dict[str, str]) -> httpx.Response:
+    usual = KEPT if laws.is_description(path) and status == 200 else UNKEPT
+    request = httpx.Request("GET", f"http://test{path}")
+    return httpx.Response(status, json=body, headers=usual | headers, request=request)

@@ -28,6 +28,9 @@ BASIC_CHALLENGE = 'Basic realm="taxii", charset="UTF-8"'
 CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii"')
 """The values of WWW-Authenticate in a 401, one per enabled scheme."""
 
+TOKEN_CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii", error="invalid_token"')
+"""The same for who sent a token: its client fetches another one (RFC 6750 §3.1). Nobody is told what was wrong with it."""
+
 REFUSALS = Counter("taxii_credentials_refused", "Credentials that were missing or did not hold.", ["scheme"])
 
 _LONGEST_BASIC = 2048
@@ -118,6 +121,11 @@ class Identifier:
         if found.public_jwk is None:
             raise NotAuthenticated("token's key is unknown or retired")
         return _called(found, self._tokens.verify(token, found.public_jwk).rights)
+
+
+def challenges(authorization: str) -> tuple[str, ...]:
+    """Give the challenges for who was refused with this Authorization header."""
+    return TOKEN_CHALLENGES if _split(authorization)[0] == "bearer" else CHALLENGES
 
 
 def basic_credentials(authorization: str) -> tuple[str, str] | None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from taxii_server.taxii.queries import PageQuery
     from taxii_server.taxii.resources import Resource
 
+# the rights that it was made under may be gone the next moment
+_ASK_AGAIN = {"Cache-Control": "private, no-cache"}
 _MEDIA_TYPES = {int(form): form.media_type for form in Form}
 
 
@@ -45,6 +47,14 @@ class TaxiiResponse(JSONResponse):
 def resource(one: Resource, status_code: int = 200) -> TaxiiResponse:
     """Answer with one resource."""
     return TaxiiResponse(one.octets(), status_code)
+
+
+def description(one: Resource) -> TaxiiResponse:
+    """Answer with a resource that tells what there is: the caller may keep it, and asks each time whether it still holds.
+
+    Statuses and pages have no such header: they change, or differ with every cursor, so nobody would ask twice.
+    """
+    return TaxiiResponse(one.octets(), headers=_ASK_AGAIN)
 
 
 def envelope(answer: Answer, asked: PageQuery) -> TaxiiResponse:

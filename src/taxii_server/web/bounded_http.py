@@ -25,6 +25,12 @@ HEAD_TIMEOUT: Final = 30.0
 STALL_TIMEOUT: Final = 60.0
 """Seconds that a reader may take nothing of a response that waits for it."""
 
+# what was asked isn't known, so all that any answer of ours would say is said
+_BAD_REQUEST: Final = (
+    f"HTTP/1.1 400 Bad Request\r\nContent-Type: {TAXII}\r\nCache-Control: private, no-store\r\n"
+    "Vary: Accept, Accept-Encoding, Authorization\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"
+)
+
 
 class BoundedHttp(HttpToolsProtocol):
     """Closes connections that cost more than any honest one."""
@@ -93,8 +99,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Refuse what is no HTTP in the form of every other refusal (TAXII 2.1 §3.6.1)."""
         body = {"title": "Bad request", "description": msg, "error_id": str(uuid4()), "http_status": "400"}
         octets = json.dumps(body).encode()
-        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {TAXII}\r\nContent-Length: {len(octets)}\r\n"
-        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + octets)
+        head = f"{_BAD_REQUEST}Content-Length: {len(octets)}\r\nX-Request-ID: {body['error_id']}\r\n\r\n"
+        self.transport.write(head.encode() + octets)
         self.transport.close()
 
     def _wait_for_head(self) -> None:

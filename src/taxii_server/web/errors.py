@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from starlette.exceptions import HTTPException
 
-from taxii_server.auth.identify import CHALLENGES
+from taxii_server.auth.identify import challenges
 from taxii_server.domain import errors
 from taxii_server.domain.errors import TaxiiServerError
+from taxii_server.web.headers import header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from starlette.responses import Response
+    from starlette.types import Scope
 
 log = structlog.get_logger(__name__)
 
@@ -81,14 +83,15 @@ def ours(error: Exception) -> TaxiiServerError:
             return Unexpected()
 
 
-def answer(renderers: Sequence[tuple[str, Render]], path: str, error: Exception, request_id: str) -> Response:
+def answer(renderers: Sequence[tuple[str, Render]], scope: Scope, error: Exception, request_id: str) -> Response:
     """Write the answer to an exception, in the way of the face whose prefix the path has; the last one takes all."""
     refusal = ours(error)
     status = status_of(refusal)
+    path: str = scope["path"]
     render = next((render for prefix, render in renderers if _under(path, prefix)), renderers[-1][1])
     response = render(refusal, status, request_id)
     if isinstance(refusal, errors.NotAuthenticated) and "www-authenticate" not in response.headers:
-        for challenge in CHALLENGES:
+        for challenge in challenges((header(scope, b"authorization") or b"").decode("latin-1")):
             response.headers.append("www-authenticate", challenge)
     if isinstance(refusal, errors.Unavailable):
         response.headers["retry-after"] = str(refusal.retry_after)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from taxii_server.web.delivery import Delivery
     from taxii_server.web.errors import Render
 
 log = structlog.get_logger("taxii_server.request")
@@ -56,10 +57,11 @@ def request_id(scope: Scope) -> str:
 class RequestLog:
     """ASGI middleware around everything."""
 
-    def __init__(self, app: ASGIApp, renderers: Sequence[tuple[str, Render]]) -> None:
-        """Take the application, and how each face writes errors."""
+    def __init__(self, app: ASGIApp, renderers: Sequence[tuple[str, Render]], delivery: Delivery) -> None:
+        """Take the application, how each face writes errors, and what finishes every answer."""
         self._app = app
         self._renderers = renderers
+        self._delivery = delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through, give it an id, see it answered, and write its line."""
@@ -81,7 +83,7 @@ class RequestLog:
 
         with IN_PROGRESS.track_inprogress(), database_time() as in_database:
             try:
-                await self._app(scope, receive, noting)
+                await self._app(scope, receive, self._delivery.to(scope, noting))
             except ClientDisconnect:
                 status = _CLIENT_LEFT
             except Exception as error:  # noqa: BLE001 - the last stop for what nobody caught
@@ -91,7 +93,8 @@ class RequestLog:
                     # the answer has begun: cut the connection, or the client would take it for whole; the web server
                     # logs what it is given, so it isn't given the exception itself
                     raise errors.Unexpected from None
-                await errors.answer(self._renderers, scope["path"], error, identifier)(scope, receive, noting)
+                refusal = errors.answer(self._renderers, scope, error, identifier)
+                await refusal(scope, receive, self._delivery.to(scope, noting))
             finally:
                 self._finish(scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields)
 

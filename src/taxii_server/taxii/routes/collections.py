@@ -26,14 +26,16 @@ def router(service: Service) -> APIRouter:
         directory.trust_group(caller)
         calls.negotiate(request)
         seen = await directory.collections(service.database, caller)
-        return responses.resource(CollectionsResource(collections=[CollectionResource.of(one) for one in seen] or None))
+        return responses.description(
+            CollectionsResource(collections=[CollectionResource.of(one) for one in seen] or None)
+        )
 
     async def collection(request: Request) -> TaxiiResponse:
         """Show one collection (§5.2)."""
         caller = await calls.identify(service, request)
         seen = directory.collection(caller)
         calls.negotiate(request)
-        return responses.resource(CollectionResource.of(seen))
+        return responses.description(CollectionResource.of(seen))
 
     routes = APIRouter(prefix=PREFIX, tags=["Collections"])
     document(

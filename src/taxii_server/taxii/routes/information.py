@@ -30,7 +30,7 @@ def router(service: Service) -> APIRouter:
         calls.negotiate(request)
         groups = await directory.trust_groups(service.database, caller)
         roots = [f"{service.public_url}/taxii2/{group.slug}/" for group in groups]
-        return responses.resource(
+        return responses.description(
             DiscoveryResource(
                 title=service.title,
                 description=service.description,
@@ -45,7 +45,7 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         group = directory.trust_group(caller)
         calls.negotiate(request)
-        return responses.resource(ApiRootResource.of(group, service.max_content_length))
+        return responses.description(ApiRootResource.of(group, service.max_content_length))
 
     async def status(request: Request) -> TaxiiResponse:
         """Show what became of an add request of the caller's member (§4.3)."""
