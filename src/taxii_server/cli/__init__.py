@@ -1,7 +1,7 @@
 """The operators' terminal. Each command parses, calls one operation and renders what it gives.
 
 Exit codes: 0 all is well; 1 refused, and the message says what to do; 2 the command line makes no sense; 3 the database
-can't be used; 4 `db check` found something; 130 stopped by Ctrl-C.
+can't be used; 4 `db check` or `check` found something; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 import taxii_server
-from taxii_server.cli import alliance, clients, db, demo, maintain, members, objects, openapi, output, serve, tokens
+from taxii_server.cli import (
+    alliance,
+    check,
+    clients,
+    db,
+    demo,
+    maintain,
+    members,
+    objects,
+    openapi,
+    output,
+    serve,
+    tokens,
+)
 from taxii_server.domain.errors import TaxiiServerError
 
 
@@ -66,6 +79,7 @@ app.command("token")(tokens.token)
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
 app.add_typer(db.app, name="db")
+app.command("check")(check.check)
 app.command("maintain")(maintain.maintain)
 app.command("openapi")(openapi.openapi)
 
