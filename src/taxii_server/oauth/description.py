@@ -8,7 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taxii_server.auth.identify import BASIC_CHALLENGE
 from taxii_server.auth.tokens import SCOPES
-from taxii_server.web.describing import Component, answer, examples, header
+from taxii_server.web.describing import (
+    ETAG,
+    IF_NONE_MATCH,
+    REQUEST_ID,
+    RETRY_AFTER,
+    Component,
+    answer,
+    examples,
+    header,
+    vary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,38 +103,11 @@ class ServerMetadata(BaseModel):
     ]
 
 
-_REQUEST_ID = header(
-    "X-Request-ID",
-    "Names this request in the operator's log; in an error also the `error_id`.",
-    format="uuid",
-    example="9f0a2c56-4f0e-4b62-8a52-2f9f8ad7e6a3",
-)
-_NO_STORE = header("Cache-Control", "Kept by nobody.", "no-store", pattern="no-store", example="no-store")
+_NO_STORE = header("Cache-Control", "Kept by nobody.", "no-store", pattern="^no-store$", example="no-store")
+_PRAGMA = header("Pragma", "The same, for whoever knows nothing newer.", pattern="^no-cache$", example="no-cache")
+_VARY = vary("Accept-Encoding", "encoding")
 _KEPT = header("Cache-Control", "May be kept by anybody for a while.", "public", example="public, max-age=300")
-_ETAG = header(
-    "ETag",
-    "Names this state of the answer: send it as `If-None-Match` to be told whether it changed.",
-    pattern='^W/"[0-9a-f]{32}"$',
-    example='W/"8f0c4c1e3c7e4c0f9b7d2a5e6f1a3b2c"',
-)
 _CHALLENGE = header("WWW-Authenticate", "How a client authenticates here.", "token", example=BASIC_CHALLENGE)
-_RETRY_AFTER = header(
-    "Retry-After", "Seconds after which the same request may succeed.", type="integer", minimum=1, example=5
-)
-_IF_NONE_MATCH = Component(
-    "parameters",
-    "If-None-Match",
-    {
-        "name": "If-None-Match",
-        "in": "header",
-        "required": False,
-        "description": "The `ETag` of an earlier answer: if it is still true, 304 without a body.",
-        "schema": {"type": "string"},
-        "examples": {
-            "kept": {"summary": "The ETag of an earlier answer", "value": 'W/"8f0c4c1e3c7e4c0f9b7d2a5e6f1a3b2c"'}
-        },
-    },
-)
 
 _FORM_SCHEMA = Component(
     "schemas",
@@ -162,9 +145,9 @@ def token() -> Json:
         413: ("The form has more than 64 KiB.", []),
         415: ("The body is no form, or is packed.", []),
         500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
-        503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [_RETRY_AFTER]),
+        503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
     }
-    good = answer("A token", _REQUEST_ID, _NO_STORE, media_type=_JSON, model=TokenAnswer, examples=shown["200"])
+    good = answer("A token", REQUEST_ID, _NO_STORE, _PRAGMA, media_type=_JSON, model=TokenAnswer, examples=shown["200"])
     return {
         "tags": _TAG,
         "operationId": "get_token",
@@ -197,7 +180,7 @@ def jwks() -> Json:
         JsonWebKeySet,
         {
             500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
-            503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [_RETRY_AFTER]),
+            503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
         },
     )
 
@@ -221,9 +204,9 @@ def _published(
     refusals: Mapping[int, tuple[str, Sequence[Component]]],
 ) -> Json:
     shown = examples(_PACKAGE, name)
-    good = answer("OK", _REQUEST_ID, _KEPT, _ETAG, media_type=_JSON, model=model, examples=shown["200"])
+    good = answer("OK", REQUEST_ID, _KEPT, ETAG, _VARY, media_type=_JSON, model=model, examples=shown["200"])
     not_modified = answer(
-        "Not modified: the answer is still the one that has this `ETag`. No body.", _REQUEST_ID, _KEPT, _ETAG
+        "Not modified: the answer is still the one that has this `ETag`. No body.", REQUEST_ID, _KEPT, ETAG, _VARY
     )
     return {
         "tags": _TAG,
@@ -231,14 +214,16 @@ def _published(
         "summary": summary,
         "description": description,
         "security": [],
-        "parameters": [_IF_NONE_MATCH],
+        "parameters": [IF_NONE_MATCH],
         "responses": {"200": good, "304": not_modified}
         | {
-            str(status): _refusal(status, meaning, headers, shown[str(status)])
+            str(status): _refusal(status, meaning, [*headers, _VARY], shown[str(status)])
             for status, (meaning, headers) in refusals.items()
         },
     }
 
 
 def _refusal(status: int, meaning: str, headers: Sequence[Component], shown: Mapping[str, Json]) -> Json:
-    return answer(meaning, _REQUEST_ID, _NO_STORE, *headers, media_type=_JSON, model=OAuthRefusal, examples=shown)
+    return answer(
+        meaning, REQUEST_ID, _NO_STORE, _PRAGMA, *headers, media_type=_JSON, model=OAuthRefusal, examples=shown
+    )

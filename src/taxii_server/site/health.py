@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from taxii_server.domain.errors import DatabaseGone
 from taxii_server.operations import health
-from taxii_server.web.describing import answer, examples, header
+from taxii_server.web.describing import REQUEST_ID, answer, examples, header, vary
 
 if TYPE_CHECKING:
     from taxii_server.storage.engine import Database
@@ -46,12 +46,7 @@ class Problem(BaseModel):
 
 
 _PACKAGE: Final = __package__ or ""
-_REQUEST_ID = header(
-    "X-Request-ID",
-    "Names this request in the log.",
-    format="uuid",
-    example="9f0a2c56-4f0e-4b62-8a52-2f9f8ad7e6a3",
-)
+_VARY = vary("Accept-Encoding")
 _NOT_KEPT = header("Cache-Control", "The answer is of this moment.", pattern="^no-store$", example="no-store")
 
 
@@ -66,8 +61,9 @@ def _operation(name: str, summary: str, description: str, model: type[BaseModel]
         "responses": {
             str(status): answer(
                 meaning,
-                _REQUEST_ID,
+                REQUEST_ID,
                 _NOT_KEPT,
+                _VARY,
                 media_type="application/json",
                 model=model,
                 examples=shown[str(status)],
@@ -77,8 +73,9 @@ def _operation(name: str, summary: str, description: str, model: type[BaseModel]
         | {
             "500": answer(
                 "A fault of the server. The cause is in the log, under the `error_id`.",
-                _REQUEST_ID,
+                REQUEST_ID,
                 _NOT_KEPT,
+                _VARY,
                 media_type="application/problem+json",
                 model=Problem,
                 examples=shown["500"],

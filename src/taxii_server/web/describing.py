@@ -38,6 +38,48 @@ class Component(Json):
         self.name = name
 
 
+def header(name: str, description: str, variant: str = "", *, example: Any, **schema: Any) -> Component:
+    """Describe a header that an answer always has; `variant` tells headers of one name apart."""
+    described = {"description": description, "required": True, "schema": {"type": "string"} | schema}
+    return Component("headers", f"{name}.{variant}" if variant else name, described | {"example": example})
+
+
+def vary(value: str, variant: str = "") -> Component:
+    """Describe on what else an answer depends."""
+    return header("Vary", "What else the answer depends on, for whoever keeps it.", variant, example=value)
+
+
+_TAG: Final = 'W/"8f0c4c1e3c7e4c0f9b7d2a5e6f1a3b2c"'
+
+REQUEST_ID: Final = header(
+    "X-Request-ID",
+    "Names this request in the operator's log; in an error it is also the `error_id`.",
+    format="uuid",
+    example="9f0a2c56-4f0e-4b62-8a52-2f9f8ad7e6a3",
+)
+RETRY_AFTER: Final = header(
+    "Retry-After", "Seconds after which the same request may succeed.", type="integer", minimum=1, example=5
+)
+ETAG: Final = header(
+    "ETag",
+    "Names this state of the answer: send it as `If-None-Match` to be told whether it changed.",
+    pattern='^W/"[0-9a-f]{32}"$',
+    example=_TAG,
+)
+IF_NONE_MATCH: Final = Component(
+    "parameters",
+    "If-None-Match",
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "The `ETag` of an earlier answer: if it is still true, 304 without a body.",
+        "schema": {"type": "string"},
+        "examples": {"kept": {"summary": "The ETag of an earlier answer", "value": _TAG}},
+    },
+)
+
+
 def schema(model: type[BaseModel]) -> Component:
     """Describe a model, by its name."""
     _, found = models_json_schema(
@@ -56,12 +98,6 @@ def schema(model: type[BaseModel]) -> Component:
         return [linked(inner) for inner in value] if isinstance(value, list) else value
 
     return component(model.__name__)
-
-
-def header(name: str, description: str, variant: str = "", *, example: Any, **schema: Any) -> Component:
-    """Describe a header that an answer always has; `variant` tells headers of one name apart."""
-    described = {"description": description, "required": True, "schema": {"type": "string"} | schema}
-    return Component("headers", f"{name}.{variant}" if variant else name, described | {"example": example})
 
 
 def answer(

@@ -9,7 +9,7 @@ from taxii_server.taxii.description import answers as told
 from taxii_server.taxii.description.parameters import path_parameters
 from taxii_server.taxii.description.texts import TEXTS
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.web.describing import answer, schema
+from taxii_server.web.describing import ETAG, IF_NONE_MATCH, REQUEST_ID, answer, schema
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def document(
     parameters = [*(path_parameters()[one] for one in names), *query]
     responses = {status: _good(name, answers, status)}
     if text.kept:
-        parameters.append(told.IF_NONE_MATCH)
+        parameters.append(IF_NONE_MATCH)
         responses[304] = told.not_modified()
     responses |= {code: told.refusal(name, code) for code in sorted({*_ANYWHERE, *errors})}
     operation: Json = {
@@ -85,10 +85,10 @@ def document(
 
 def _good(name: str, answers: type[Resource] | None, status: int) -> Json:
     text = TEXTS[name]
-    headers = [told.REQUEST_ID]
+    headers = [REQUEST_ID]
     if text.paged:
         headers += [told.FIRST, told.LAST]
-    headers += [told.ETAG, told.KEPT, told.VARY] if text.kept else [told.NOT_KEPT, told.VARY]
+    headers += [ETAG, told.KEPT, told.VARY] if text.kept else [told.NOT_KEPT, told.VARY]
     return answer(
         _GOOD.get(name, "OK"),
         *headers,
