@@ -120,6 +120,7 @@ def poll_and_kill(site: Site, *, lives: Sequence[int], writers: int) -> list[int
                 time.sleep(0.02)
             time.sleep(chance.uniform(0, 0.3))
 
+        last, there = None, []
         polling = start()
         for life, kills in enumerate(lives, start=1):
             with site.serving() as server:
@@ -142,6 +143,7 @@ def poll_and_kill(site: Site, *, lives: Sequence[int], writers: int) -> list[int
                 last = site.run("poller.py", site.collection, str(file), "--once")
                 there = site.versions()
 
+    assert last is not None
     assert last.returncode == 0, last.stderr
     assert Counter(as_key(one) for writer in writing for one in writer.told) == Counter(map(as_key, there))
     assert [as_key(one) for one in received(file)] == [as_key(one) for one in there]
