@@ -62,6 +62,20 @@ def test_without_any_setting_there_is_a_server(environment: pytest.MonkeyPatch) 
         ({"MAX_OBJECT_LENGTH": "0"}, "TAXII_MAX_OBJECT_LENGTH"),
         ({"DATABASE_CONNECTIONS": "1"}, "TAXII_DATABASE_CONNECTIONS"),
         ({"VALIDATOR_PROCESSES": "0"}, "TAXII_VALIDATOR_PROCESSES"),
+        ({"CORS_ORIGINS": "*"}, "TAXII_CORS_ORIGINS: * is no origin"),
+        ({"CORS_ORIGINS": "null"}, "null is no origin"),
+        ({"CORS_ORIGINS": "https://a.example/"}, "without a path"),
+        ({"CORS_ORIGINS": "https://a.example/console"}, "without a path"),
+        ({"CORS_ORIGINS": "https://a.example, https://*.a.example"}, "https://*.a.example is no origin"),
+        ({"CORS_ORIGINS": "a.example"}, "https://host"),
+        ({"CORS_ORIGINS": "https://A.example"}, "in lower case"),
+        ({"CORS_ORIGINS": "https://u@a.example"}, "is no origin"),
+        ({"CORS_ORIGINS": "https://a.example https://b.example"}, "with commas between them"),
+        ({"CORS_ORIGINS": "https://a.example:65536"}, "is no origin"),
+        ({"CORS_ORIGINS": "https://a.example:443"}, "leave it out too"),
+        ({"CORS_ORIGINS": "http://localhost:80"}, "leave it out too"),
+        ({"CORS_ORIGINS": "http://a.example"}, "must begin with https://"),
+        ({"CORS_ORIGINS": '["https://a.example"]'}, "is no origin"),
         ({"TITLE": ""}, "TAXII_TITLE"),
         ({"LOG_FORMAT": "xml"}, "TAXII_LOG_FORMAT"),
         ({"METRICS_PORT": "65536"}, "TAXII_METRICS_PORT"),
@@ -88,6 +102,24 @@ def test_public_urls_that_serve_are_taken(environment: pytest.MonkeyPatch, url: 
     environment.setenv("TAXII_PUBLIC_URL", url)
 
     assert settings.load().public_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("https://a.example", ("https://a.example",)),
+        ("https://a.example, https://b.example:8443,", ("https://a.example", "https://b.example:8443")),
+        ("http://localhost:3000,http://127.0.0.1:3000", ("http://localhost:3000", "http://127.0.0.1:3000")),
+        ("http://[::1]:3000", ("http://[::1]:3000",)),
+    ],
+)
+def test_exact_origins_are_taken(environment: pytest.MonkeyPatch, given: str, origins: tuple[str, ...]) -> None:
+    """As browsers write them, with commas between."""
+    environment.setenv("TAXII_CORS_ORIGINS", given)
+
+    assert settings.load().cors_origins == origins
 
 
 def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:

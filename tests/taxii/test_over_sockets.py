@@ -314,6 +314,15 @@ async def test_bodiless_and_head_answers_keep_the_connection_in_step(live: Live)
         assert answer.startswith(b"HTTP/1.1 200")
 
 
+async def test_options_of_the_whole_server(live: Live) -> None:
+    """RFC 9110 §9.3.7: `*` stands for the server; it tells what is taken anywhere, and asks nobody who they are."""
+    answer = await live.raw(live.head("OPTIONS", "*", None))
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
+    assert (await live.raw(live.head("GET", "*", None))).status_code == 404
+
+
 async def test_a_request_head_without_end_is_cut_off(live: Live) -> None:
     """A header that never ends costs a bounded amount of memory; other connections don't notice."""
     async with live.connection() as (_, writer):
