@@ -75,12 +75,15 @@ async def read_answer(reader: asyncio.StreamReader) -> httpx.Response:
 
 @asynccontextmanager
 async def live_server(urls: DatabaseUrls, **over: Any) -> AsyncIterator[Live]:
-    """Run the application on an empty database, with the alliance in it, behind uvicorn as `serve` sets it up."""
-    async with exchange_on(urls, **over) as exchange:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(128)
-            port: int = listener.getsockname()[1]
+    """Run the application on an empty database, with the alliance in it, behind uvicorn as `serve` sets it up.
+
+    The URLs it advertises are those of the port it listens on: clients follow them.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        port: int = listener.getsockname()[1]
+        async with exchange_on(urls, **{"public_url": f"http://127.0.0.1:{port}"} | over) as exchange:
             server = _Quiet(
                 uvicorn.Config(
                     exchange.app,
