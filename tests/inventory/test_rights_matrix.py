@@ -56,6 +56,8 @@ IN_GROUP = row(401, other=200, elsewhere=404, stranger=404)
 GROUP = "/taxii2/{trust_group}/"
 COLLECTION = "/taxii2/{trust_group}/collections/{collection}/"
 OPEN = dict.fromkeys(ROLES, 200)
+PAGES = ("/", "/docs", "/docs/", "/docs/operators", "/docs/operators/", "/redoc", "/redoc/")
+PAGES += ("/assets/{contents_version}/{name}",)
 
 MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/taxii2/"): row(401, other=200),
@@ -81,8 +83,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/.well-known/jwks.json"): OPEN,
     ("GET", "/.well-known/oauth-authorization-server"): OPEN,
     # pages for people: the same for everyone
-    **{(method, path): OPEN for method in ("GET", "HEAD") for path in ("/", "/docs", "/redoc")},
-    **{(method, "/assets/{contents_version}/{name}"): OPEN for method in ("GET", "HEAD")},
+    **{(method, path): OPEN for method in ("GET", "HEAD") for path in PAGES},
     # the token endpoint identifies by itself (RFC 6749 §2.3); its row is for Basic and its own tests hold the rest
     ("POST", "/oauth2/token"): row(401, other=200),
 }

@@ -63,7 +63,8 @@ class Browser:
             shown = (one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed())
             return next((one for one in shown if text in one.text), None)
 
-        return self.until(found, f"no {css} with {text!r}")
+        element: WebElement = self.until(found, f"no {css} with {text!r}")
+        return element
 
     def click(self, css: str, text: str = "") -> None:
         """Click what `find` finds, as a person does who scrolls there first."""
@@ -91,7 +92,7 @@ class Browser:
 
     def asked(self) -> list[str]:
         """Every URL that pages have asked for, or tried to; and sockets and workers alike."""
-        for entry in self.driver.get_log("performance"):
+        for entry in self._log("performance"):
             event = json.loads(entry["message"])["message"]
             if event["method"] == "Network.requestWillBeSent":
                 self._asked.append(event["params"]["request"]["url"])
@@ -107,12 +108,16 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console says: errors of scripts, violations of the pages' policies, failed requests."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        return [entry["message"] for entry in self._log("browser") if entry["level"] in {"WARNING", "SEVERE"}]
 
     def kept(self) -> str:
         """Whatever the page keeps beyond itself."""
         kept: str = self.run("return JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
         return kept
+
+    def _log(self, kind: str) -> list[dict[str, str]]:
+        entries: list[dict[str, str]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium's own lack
+        return entries
 
     def _command(self, name: str, **parameters: object) -> None:
         self.driver.execute_cdp_cmd(name, parameters)

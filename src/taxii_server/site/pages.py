@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from jinja2 import DictLoader, Environment, StrictUndefined
-from starlette.requests import Request
+from starlette.responses import HTMLResponse
 
 from taxii_server.site import asset_files
+from taxii_server.site.api_document import PATHS, contact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.responses import Response
 
-_MAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 _HEADERS: Final = {
     "Cache-Control": "no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 _POLICY: Final = {
     "default-src": "'none'",
@@ -50,12 +48,8 @@ class About:
     @property
     def contact_url(self) -> str | None:
         """What to link the contact to; none if it's neither a mail address nor a web page."""
-        contact = (self.contact or "").strip()
-        if _MAIL.fullmatch(contact):
-            return f"mailto:{quote(contact, safe='@+')}"
-        if contact.startswith(("https://", "http://")) and urlsplit(contact).hostname:
-            return contact
-        return None
+        read = contact(self.contact) or {}
+        return f"mailto:{quote(read['email'], safe='@+')}" if "email" in read else read.get("url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +62,16 @@ class _Page:
 _SWAGGER_UI: Final = _POLICY | {
     "script-src": "'self'",
     "connect-src": "'self'",
-    "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data:",
     "form-action": "'self'",
 }
-_REDOC: Final = _SWAGGER_UI | {"worker-src": "blob:"}
+# Redoc writes its styles into the page, and searches in a worker that it makes itself. It is never told a secret.
+_REDOC: Final = _SWAGGER_UI | {"style-src": "'self' 'unsafe-inline'", "worker-src": "blob:"}
 _PAGES: Final = {
     "/": _Page("landing.html", _POLICY),
-    "/docs": _Page("swagger_ui.html", _SWAGGER_UI, "/openapi.json"),
-    "/redoc": _Page("redoc.html", _REDOC, "/openapi.json"),
+    "/docs": _Page("swagger_ui.html", _SWAGGER_UI, PATHS["taxii"]),
+    "/docs/operators": _Page("swagger_ui.html", _SWAGGER_UI, PATHS["operators"]),
+    "/redoc": _Page("redoc.html", _REDOC, PATHS["taxii"]),
 }
 
 
@@ -84,7 +79,10 @@ def router(about: About) -> APIRouter:
     """Make the routes."""
     routes = APIRouter(include_in_schema=False)
     for path, page in _PAGES.items():
-        routes.add_api_route(path, _answering(path, page, about), methods=["GET", "HEAD"], response_model=None)
+        answer = _answering(path, page, about)
+        # people type both forms
+        for form in sorted({path, f"{path.rstrip('/')}/"}):
+            routes.add_api_route(form, answer, methods=["GET", "HEAD"], response_model=None)
     return routes
 
 
@@ -100,7 +98,7 @@ def _templates() -> Environment:
     return environment
 
 
-def _answering(path: str, page: _Page, about: About) -> Callable[[Request], Awaitable[Response]]:
+def _answering(path: str, page: _Page, about: About) -> Callable[[], Awaitable[Response]]:
     policy = "; ".join(f"{name} {value}" for name, value in page.policy.items())
     headers = _HEADERS | {"Content-Security-Policy": policy}
 
@@ -109,7 +107,7 @@ def _answering(path: str, page: _Page, about: About) -> Callable[[Request], Awai
         template = _templates().get_template(page.template)
         return template.render(about=about, path=path, document=page.document).encode("utf-8")
 
-    async def answer(request: Request) -> Response:
-        return asset_files.conditional(request, content(), "text/html", headers)
+    async def answer() -> Response:
+        return HTMLResponse(content(), headers=headers)
 
     return answer
