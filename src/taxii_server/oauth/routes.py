@@ -19,6 +19,8 @@ from taxii_server.operations.tokens import TokenIssuing, issue_token, published_
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
 _BODY_TIMEOUT = 10.0
+# A key that a copy lacks signs for days to come, and who meets an unknown `kid` fetches the keys anew; one that a copy has
+# too long verifies nothing more, because its last token expired minutes before it left.
 _KEYS_KEEP = {"Cache-Control": "public, max-age=300"}
 
 _PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret"})
