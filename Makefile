@@ -6,7 +6,8 @@ SPREAD = -n logical --maxprocesses 8
 LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --generate-hashes \
          --no-emit-index-url --no-emit-find-links
 
-MOVED := $(shell test ! -e .venv/installed || test "$$(cat .venv/installed)" = "$$(pwd)" || echo moved)
+# FORCE for an environment made in another place than this.
+moved  = $(shell test ! -e $(1)/installed || test "$$(cat $(1)/installed)" = "$$(pwd)" || echo FORCE)
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help install run test test-all check format lock assets clean
@@ -18,7 +19,7 @@ help: ## list the chores
 install: .venv/installed ## make .venv and install the locked dependencies (done by the other chores when needed)
 
 # Made anew when the lock or the project's metadata changed, or the checkout was moved: a venv holds its own path.
-.venv/installed: requirements-dev.lock pyproject.toml $(if $(filter moved,$(MOVED)),FORCE)
+.venv/installed: requirements-dev.lock pyproject.toml $(call moved,.venv)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "taxii_server needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1)." \
 	         "Name another one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -40,7 +41,16 @@ run: .venv/installed ## start the demo on http://127.0.0.1:8000
 test: .venv/installed ## run the tests, slow ones left out (under five minutes)
 	@$(PYTEST) $(SPREAD) -m "not slow"
 
-test-all: .venv/installed ## run what `make test` leaves out: slow tests, and the database tests on the system's PostgreSQL
+# Real TAXII clients with many dependencies, which must not meet ours; their tests start them from here.
+.venv-clients/installed: requirements-clients.lock $(call moved,.venv-clients) | .venv/installed
+	@rm -rf .venv-clients
+	@$(PYTHON) -m venv .venv-clients
+	@echo "Installing TAXII clients for their tests into .venv-clients ..."
+	@.venv-clients/bin/python -m pip install -qq --no-input --disable-pip-version-check \
+	    --only-binary :all: --require-hashes --requirement requirements-clients.lock
+	@pwd > .venv-clients/installed
+
+test-all: .venv/installed .venv-clients/installed ## run what `make test` leaves out: slow tests, and the database tests on the system's PostgreSQL
 	@$(PYTEST) $(SPREAD) -m slow
 	@$(PYTEST) $(SPREAD) -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
 
@@ -69,6 +79,6 @@ assets: ## copy the scripts of /docs and /redoc anew, in the versions of fronten
 	    && npm ci --prefix "$$folder" --ignore-scripts --legacy-peer-deps --no-audit --no-fund --loglevel=error \
 	    && $(PYTHON) frontend/vendor.py "$$folder/node_modules"
 
-clean: ## remove .venv and what the tools left
-	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove .venv, .venv-clients and what the tools left
+	@rm -rf .venv .venv-clients build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
