@@ -92,6 +92,8 @@ async def type_filter(look: Look) -> Finding:
 
 async def unknown(look: Look) -> Finding:
     """What is said of a collection that doesn't exist."""
+    if not look.roots:
+        return skipped("no API Root could be read")
     answer = await look.ask(look.roots[0].url.join(f"collections/{uuid4()}/objects/"))
     if answer.status == HTTPStatus.NOT_FOUND:
         return good("404")

@@ -242,6 +242,7 @@ async def _collections(look: Look, root: Root) -> Finding:
     entries = given.resource.get("collections", [])
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         return fault("collections is no list of collections", "Tell the operator (§5.1.1).", name)
+    look.listed = True
     wrong = [each for one in entries for each in _wrong_collection(look, one)]
     known = [one for one in entries if _text(one.get("id"))]
     look.collections += [_read(root, one) for one in known]
@@ -287,6 +288,8 @@ def _wrong_collection(look: Look, one: dict[str, Any]) -> list[str]:
 
 async def rights(look: Look) -> list[Finding]:
     """What this client may do, collection by collection."""
+    if not look.listed:
+        return [skipped("no collections could be read")]
     if not look.collections:
         return [
             fault(

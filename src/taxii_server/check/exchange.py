@@ -165,7 +165,7 @@ class Exchange:
                 "Try again, give it longer with --timeout, or ask the operator why the server is so slow.",
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, UnicodeError) as error:
-            raise _broken(error) from error
+            raise _broken(error, first=not self.answers and url.scheme == "https") from error
         return answer
 
     async def _send(
@@ -222,9 +222,21 @@ def _too_large(how: str) -> NoAnswer:
     )
 
 
-def _broken(error: Exception) -> NoAnswer:
-    """What a failed exchange means; TLS itself was judged before."""
-    said = str(error.__cause__ or error) or type(error).__name__
+def _said(error: BaseException) -> str:
+    """What was said farthest down, where the system's own words are."""
+    said = type(error).__name__
+    below: BaseException | None = error
+    while below is not None:
+        said = str(below) or said
+        below = below.__cause__ or below.__context__
+    return said
+
+
+def _broken(error: Exception, *, first: bool) -> NoAnswer:
+    """What a failed exchange means; the server's certificate was judged before."""
+    said = _said(error)
+    # a server that misses the client's certificate may hang up before its reason has arrived
+    perhaps = " If the server wants a certificate from its clients, give yours with --client-cert." if first else ""
     lower = said.lower()
     if "certificate required" in lower or "certificate_required" in lower:
         return NoAnswer(
@@ -239,9 +251,9 @@ def _broken(error: Exception) -> NoAnswer:
     if isinstance(error, httpx.RemoteProtocolError):
         return NoAnswer(
             f"what came back is not HTTP, or was cut off: {said}",
-            "Look whether host and port are right, and whether a firewall between you ends connections.",
+            f"Look whether host and port are right, and whether a firewall between you ends connections.{perhaps}",
         )
     return NoAnswer(
         f"the connection failed: {said}",
-        "Try again; if it stays so, ask your network's people and the operator whether something cuts connections.",
+        f"Try again; if it stays so, ask your network's people and the operator whether something cuts connections.{perhaps}",
     )

@@ -110,6 +110,8 @@ class Look:
     discovery: Mapping[str, Any] | None = field(init=False, default=None)
     root_urls: list[httpx.URL] = field(init=False, default_factory=list)
     roots: list[Root] = field(init=False, default_factory=list)
+    listed: bool = field(init=False, default=False)
+    """Whether any API Root told its collections, were it none."""
     collections: list[Collection] = field(init=False, default_factory=list)
     polled: Collection = field(init=False)
     limit: int = field(init=False, default=0)
