@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
 import pytest
 import requests
 
+from taxii_server.web import compression
 from taxii_server.web.compression import LONGEST_ON_THE_LOOP, SMALLEST
 from tests.factories import envelope, indicator, stix_id
-from tests.taxii.alliance import GROUP, PAGE_SIZE_MAX, TAXII
+from tests.taxii.alliance import GROUP, PAGE_SIZE_MAX, TAXII, assert_error
 from tests.taxii.laws import FIRST, LAST
 from tests.taxii.live import Live, live_server
 
@@ -183,6 +184,18 @@ async def test_pages_are_packed_side_by_side(live: Live) -> None:
 
     assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
     assert {answer.content for answer in answers} == {expected.content}
+
+
+async def test_a_fault_while_packing_is_told_as_one(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """§3.6: nothing was sent yet, so the client gets a whole error and not half a page."""
+
+    def broken(_: bytes) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(compression, "_pack", broken)
+    error = assert_error(await live.get(OBJECTS), 500)
+
+    assert error["error_code"] == "internal-error"
 
 
 async def test_the_api_document_is_packed(live: Live) -> None:

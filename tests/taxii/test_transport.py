@@ -114,6 +114,8 @@ def test_requests_over_https_are_answered(port: int, certificate: tuple[Path, Pa
 
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/taxii+json;version=2.1"
+    # RFC 6797: from then on browsers take no other way
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_a_client_without_tls_gets_nothing(port: int) -> None:
