@@ -81,4 +81,4 @@ assets: ## copy the scripts of /docs and /redoc anew, in the versions of fronten
 
 clean: ## remove .venv, .venv-clients and what the tools left
 	@rm -rf .venv .venv-clients build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	@find src tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests migrations examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,149 @@
+"""The docs' own lines for integrators are run, against the demo that they are written for.
+
+In the pages of `docs/clients`, `examples/README.md` and the README's parts for banks and integrators, each block marked `sh` or
+`python` is run as it stands, but for what its reader replaces too: the URL, ids, secrets, a cursor. A Python block runs with
+CLIENT_ID and CLIENT_SECRET of a client that reads, or that also writes if the block is marked so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+
+from tests import parts
+from tests.cli.processes import taxii_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PAGES: Final = [*sorted((ROOT / "docs/clients").glob("*.md")), ROOT / "examples/README.md", ROOT / "README.md"]
+DOCUMENTED_URL: Final = "http://127.0.0.1:8000"
+FEED: Final = "/taxii2/fraud-intel/collections/indicators/"
+
+_BLOCK = re.compile(r"^```(sh|python)( writes)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PLACEHOLDER = re.compile(r"(harbour-bank|north-bank)\.[\w-]+\.…|txs_…|next=WzEsIm…")
+
+
+@dataclass
+class Demo:
+    """The demo, and its clients' secrets."""
+
+    url: str
+    siem: tuple[str, str]
+    tool: tuple[str, str]
+    cursor: str
+
+    def filled(self, text: str) -> str:
+        """Replace what a reader replaces; a secret is that of the id before it."""
+        whose = self.siem
+
+        def put(found: re.Match[str]) -> str:
+            nonlocal whose
+            if found[0] == "txs_…":
+                return whose[1]
+            if found[1] is None:
+                return f"next={self.cursor}"
+            whose = self.siem if found[1] == "harbour-bank" else self.tool
+            return whose[0]
+
+        return _PLACEHOLDER.sub(put, text.replace(DOCUMENTED_URL, self.url))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with tempfile.TemporaryDirectory(prefix="taxii-docs-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # the account that runs PostgreSQL gets in, also when tests run as root
+        arguments = ("demo", "--port", "0", "--data-dir", str(folder / "demo"))
+        settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
+        with taxii_server(*arguments, cwd=folder, settings=settings) as process:
+            said = process.wait_for("Stop it with Ctrl-C")
+            found = re.search(r"discovery +(http://\S+)/taxii2/", said)
+            assert found is not None
+            siem, tool = ((one[0], one[1]) for one in json.loads((folder / "demo/clients.json").read_text()))
+            page = httpx.get(f"{found[1]}{FEED}objects/", params={"limit": 5}, auth=siem).json()
+            yield Demo(found[1], siem, tool, page["next"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a reader stands: in the checkout, with a bundle to push; curl there fails on a refusal."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / ".venv/bin").parent.mkdir()
+    (tmp_path / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    bundle = {
+        "objects": [{"type": "identity", "spec_version": "2.1", "id": "identity--c1e3e7a9-9b61-4c6c-9f7e-0b1a52c6d101"}]
+    }
+    bundle["objects"][0] |= {"created": "2026-05-01T10:00:00.000Z", "modified": "2026-05-01T10:00:00.000Z"}
+    bundle["objects"][0] |= {"name": "Reader of the docs", "identity_class": "individual"}
+    for name in ("bundle.json", "envelope.json"):
+        (tmp_path / name).write_text(json.dumps(bundle))
+    (tmp_path / ".curlrc").write_text("fail\nsilent\nshow-error\n")
+    return tmp_path
+
+
+def snippets(page: Path) -> list[tuple[str, bool, str]]:
+    """Give the language, whether it writes, and the text of each block to run; of the README those for integrators."""
+    text = page.read_text("utf-8")
+    if page == ROOT / "README.md":
+        setup = re.findall(r"^```sh\nURL=.*?^```$", text, re.MULTILINE | re.DOTALL)
+        sections = re.findall(r"^## An? (?:bank|integrator): .*?(?=^## )", text, re.MULTILINE | re.DOTALL)
+        text = "\n".join(setup + sections)
+    return [(language, bool(writes), block) for language, writes, block in _BLOCK.findall(text)]
+
+
+def test_the_documents_have_something_to_run() -> None:
+    """A block that lost its mark would not be run any more."""
+    counts = {page.relative_to(ROOT).as_posix(): len(snippets(page)) for page in PAGES}
+    least = {
+        "README.md": 7,
+        "docs/clients/README.md": 1,
+        "docs/clients/cc-taxii2-client.md": 1,
+        "docs/clients/curl.md": 3,
+        "docs/clients/cytaxii2.md": 1,
+        "docs/clients/stix2.md": 1,
+        "docs/clients/taxii2-client.md": 3,
+        "examples/README.md": 3,
+    }
+
+    assert {page: count for page, count in least.items() if counts[page] < count} == {}
+
+
+@pytest.mark.parametrize(
+    "page", [one for one in PAGES if snippets(one)], ids=lambda one: one.relative_to(ROOT).as_posix()
+)
+def test_what_a_page_says_to_run_works(page: Path, demo: Demo, folder: Path) -> None:
+    """Shell blocks in one shell, in order, each command succeeding; Python blocks each by itself."""
+    parts.need(shutil.which("curl"), "curl")
+    found = snippets(page)
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXII_")}
+    environment = inherited | {"PATH": tools, "CURL_HOME": str(folder), "HOME": str(folder)}
+
+    shell = "\n".join(demo.filled(block) for language, _, block in found if language == "sh")
+    runs = [["sh", "-euc", shell]] if shell else []
+    for language, writes, block in found:
+        if language == "python":
+            client_id, secret = demo.tool if writes else demo.siem
+            given = f"CLIENT_ID, CLIENT_SECRET = {client_id!r}, {secret!r}\n"
+            runs.append([sys.executable, "-c", given + demo.filled(block)])
+    for command in runs:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100
+        )
+
+        assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.stdout.strip()
+        assert "http_status" not in done.stdout
