@@ -86,6 +86,16 @@ class Browser:
         """Let the reader prefer `light` or `dark`."""
         self._command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    def scripts(self, *, allowed: bool) -> None:
+        """Let pages run scripts, or not."""
+        self._command("Emulation.setScriptExecutionDisabled", value=not allowed)
+
+    def forget(self) -> None:
+        """Forget what was seen so far."""
+        self.asked()
+        self.complaints()
+        self._asked.clear()
+
     def picture(self, file: Path) -> None:
         """Keep what is on screen."""
         self.driver.save_screenshot(str(file))

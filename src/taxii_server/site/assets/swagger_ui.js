@@ -74,7 +74,9 @@
       info.contact.name ??= "the operator";
     }
     for (const parameter of Object.values(document.components?.parameters ?? {})) {
-      if (!parameter.required && parameter.name !== "limit" && parameter.examples) {
+      if (parameter.name === "limit") {
+        delete parameter.schema?.default;
+      } else if (!parameter.required && parameter.examples) {
         const value = parameter.schema?.type === "array" ? [] : "";
         parameter.examples = { none: { summary: "—", value }, ...parameter.examples };
       }
