@@ -7,6 +7,7 @@ import gzip
 import itertools
 import socket
 import threading
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -272,9 +273,9 @@ def test_something_that_is_not_http() -> None:
         def greet() -> None:
             for _ in range(2):
                 connection, _ = listener.accept()
-                with connection:
-                    connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                with connection, suppress(OSError):
                     connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
 
         thread = threading.Thread(target=greet)
         thread.start()

@@ -83,44 +83,49 @@ async def run(options: Options, tell: Callable[[Result], None]) -> list[Result]:
         for check in CHECKS:
             if check.id == "answer" and "proxy" in progress.passed:
                 look.http = await stack.enter_async_context(Exchange(options.timeout, look.proxy, look.tls))
-            because = progress.hindrance(check)
-            findings = [skipped(f"because of {because.title}")] if because else await _findings(check, look)
-            progress.note(check, findings, because)
+            cause = progress.hindrance(check)
+            findings = [skipped(cause.words)] if cause else await _findings(check, look)
+            progress.note(check, findings, cause)
             for finding in findings:
-                results.append(_result(check, finding, because, look))
+                results.append(_result(check, finding, cause, look))
                 tell(results[-1])
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """What was in the way: a check, and how to say it."""
+
+    check: str
+    words: str
+
+
 @dataclass
 class _Progress:
-    """Which checks have passed, and which were in the way of those that were skipped."""
+    """Which checks have passed, and what is in the way of those that need the others."""
 
     passed: set[str] = field(default_factory=set)
-    skipped: set[str] = field(default_factory=set)
-    causes: dict[str, Check] = field(default_factory=dict)
+    harmless: set[str] = field(default_factory=set)
+    causes: dict[str, _Cause] = field(default_factory=dict)
 
-    def hindrance(self, check: Check) -> Check | None:
-        """The check that failed first of those that this one needs, directly or not."""
+    def hindrance(self, check: Check) -> _Cause | None:
+        """What is in the way of this one, directly or not."""
         for need in check.needs:
             name = need.removesuffix("?")
-            if name in self.passed or (need.endswith("?") and name in self.skipped):
-                continue
-            return self.causes[name]
+            if name not in self.passed and not (need.endswith("?") and name in self.harmless):
+                return self.causes[name]
         return None
 
-    def note(self, check: Check, findings: list[Finding], because: Check | None) -> None:
-        """Remember how it ended: it failed only if nothing it found was any good."""
+    def note(self, check: Check, findings: list[Finding], cause: _Cause | None) -> None:
+        """Remember how it ended: it is in the way of others only if nothing it found was any good."""
         outcomes = {one.outcome for one in findings}
         if outcomes & {Outcome.GOOD, Outcome.WARNING}:
             self.passed.add(check.id)
             return
-        self.causes[check.id] = because or check
-        if outcomes == {Outcome.SKIPPED} and self._harmless(because):
-            self.skipped.add(check.id)
-
-    def _harmless(self, because: Check | None) -> bool:
-        return because is None or because.id in self.skipped
+        fine = outcomes == {Outcome.SKIPPED}
+        self.causes[check.id] = cause or _Cause(check.id, findings[0].seen if fine else f"because of {check.title}")
+        if fine and (cause is None or cause.check in self.harmless):
+            self.harmless.add(check.id)
 
 
 async def _findings(check: Check, look: Look) -> list[Finding]:
@@ -138,7 +143,7 @@ async def _findings(check: Check, look: Look) -> list[Finding]:
     return found if isinstance(found, list) else [found]
 
 
-def _result(check: Check, finding: Finding, because: Check | None, look: Look) -> Result:
+def _result(check: Check, finding: Finding, cause: _Cause | None, look: Look) -> Result:
     """The one place where words leave: no secret and no control character gets past it."""
 
     def clean(text: str | None) -> str | None:
@@ -152,7 +157,7 @@ def _result(check: Check, finding: Finding, because: Check | None, look: Look) -
         about=clean(finding.about),
         seen=clean(finding.seen) or "",
         remedy=clean(finding.remedy),
-        because=because.id if because else None,
+        because=cause.check if cause else None,
     )
 
 

@@ -199,7 +199,8 @@ class _Shown:
         verdict = "All is well" if found.all_well else "Something is wrong"
         if found.all_well and any(one.check == "way-in" and one.outcome is Outcome.SKIPPED for one in results):
             verdict = "Well so far; give credentials with --client or --token to see the rest"
-        self._console.print(Text(f"\n{verdict}: {', '.join(counts)}.", style="bold"))
+        words = Text(f"{verdict}: {', '.join(counts)}.").wrap(self._console, self._room + _INDENT)
+        self._console.print(Text("\n".join(["", *(line.plain.rstrip() for line in words)]), style="bold"))
 
     def _tell_kept(self) -> None:
         for _, together in groupby(self._kept, key=lambda one: one.seen):
