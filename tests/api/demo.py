@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import uvicorn
 from pydantic import SecretStr
 
 from taxii_server import cli
@@ -18,7 +21,9 @@ from taxii_server.operations import alliance, alliance_file, clients, transfer
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import Settings
 from taxii_server.storage.engine import Database
+from taxii_server.web.bounded_http import BoundedHttp
 from tests.taxii.alliance import TAXII, basic
+from tests.taxii.live import _Quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,7 +64,11 @@ class Demo:
 
 def settings_of(urls: DatabaseUrls, **over: Any) -> Settings:
     """Make settings as they are without an environment, but for the machine."""
-    values = {"database_url": SecretStr(urls.server), "secret_key": SecretStr("k" * 32), "validator_processes": 1}
+    values: dict[str, Any] = {
+        "database_url": SecretStr(urls.server),
+        "secret_key": SecretStr("k" * 32),
+        "validator_processes": 1,
+    }
     return Settings.model_construct(**(values | over))
 
 
@@ -75,6 +84,24 @@ async def demo_on(urls: DatabaseUrls, **over: Any) -> AsyncIterator[Demo]:
         httpx.AsyncClient(transport=transport, base_url=settings.public_url) as http,
     ):
         yield Demo(app, http, issued)
+
+
+@asynccontextmanager
+async def serving(demo: Demo) -> AsyncIterator[str]:
+    """Serve the application on a real port, as `serve` does; give its URL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        config = uvicorn.Config(
+            demo.app, http=BoundedHttp, lifespan="off", access_log=False, server_header=False, log_config=None
+        )
+        server = _Quiet(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
 
 
 async def _fill(url: str, settings: Settings) -> dict[str, IssuedClient]:

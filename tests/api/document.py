@@ -72,12 +72,15 @@ def both() -> dict[str, Json]:
     return documents(an_app())
 
 
-def operations() -> Iterator[Operation]:
+@cache
+def operations() -> list[Operation]:
     """Give every operation of both documents."""
-    for document in both().values():
-        for path, methods in document["paths"].items():
-            for method, content in methods.items():
-                yield Operation(document, path, method, content)
+    return [
+        Operation(document, path, method, content)
+        for document in both().values()
+        for path, methods in document["paths"].items()
+        for method, content in methods.items()
+    ]
 
 
 def references(value: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taxii_server.auth.identify import BASIC_CHALLENGE
 from taxii_server.auth.tokens import SCOPES
+from taxii_server.domain.access import Right
 from taxii_server.web.describing import (
     ETAG,
     IF_NONE_MATCH,
@@ -39,6 +40,7 @@ _Error = Literal[
     "temporarily_unavailable",
     "server_error",
 ]
+_WORD: Final = f"({'|'.join(SCOPES.values())})"
 _COORDINATE: Final = "^[A-Za-z0-9_-]{43}$"
 
 
@@ -120,9 +122,11 @@ _FORM_SCHEMA = Component(
             "grant_type": {"type": "string", "enum": [GRANT]},
             "scope": {
                 "type": "string",
-                "enum": [*SCOPES.values(), " ".join(SCOPES.values()), " ".join(reversed(SCOPES.values()))],
-                "description": "What the token shall be good for. Left out, all that the client was issued with; never more "
-                "than that. What it may do with each collection is decided by grants, at each request.",
+                "pattern": f"^({_WORD}( {_WORD})*)?$",
+                "description": "What the token shall be good for: `taxii:read`, `taxii:write`, or both with a space between. "
+                "Left out, all that the client was issued with; never more than that. What it may do with each collection "
+                "is decided by grants, at each request.",
+                "examples": [SCOPES[Right.READ]],
             },
             "client_id": {"type": "string", "description": "The client's id, unless it is sent by HTTP Basic."},
             "client_secret": {

@@ -8,7 +8,6 @@ and a `$ref` in its place. So no reference leads nowhere, and nothing stands the
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
@@ -123,10 +122,9 @@ def examples(package: str, name: str) -> Mapping[str, Mapping[str, Json]]:
 
     By status, or by the media type of what is sent; then by name.
     """
-    found: defaultdict[str, dict[str, Json]] = defaultdict(dict)
-    path = resources.files(package).joinpath("examples", f"{name}.json")
-    if path.is_file():
-        found.update(json.loads(path.read_text("utf-8")))
+    found: dict[str, dict[str, Json]] = json.loads(
+        resources.files(package).joinpath("examples", f"{name}.json").read_text("utf-8")
+    )
     return found
 
 

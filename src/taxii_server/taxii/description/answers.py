@@ -47,48 +47,43 @@ KEPT: Final = header(
     example="private, no-cache",
 )
 
-# What a refusal means that several operations share: its name in the document, and the sentence.
-_SHARED: Final[Mapping[int, tuple[str, str]]] = {
-    401: (
-        "Unauthorized",
-        "No credentials, or none that hold. Which it was, the operator's log says and the answer doesn't.",
-    ),
-    404: ("NotFound", "Absent, or hidden from this client: the two answers never differ."),
-    406: ("NotAcceptable", "The `Accept` header leaves no room for TAXII 2.1."),
-    500: ("InternalError", "A fault of the server. Its operator finds the cause under the `error_id`."),
-    503: (
-        "Unavailable",
-        "Can't be served now. Send the same request again after the seconds of `Retry-After`: what it stored already is not stored twice.",
-    ),
-}
-_MEANINGS: Final[Mapping[int, str]] = {
+_MEANINGS: Final = {
     400: "A field of the query string is malformed, occurs twice, or has no value; `details.parameter` names it.",
+    401: "No credentials, or none that hold. Which it was, the operator's log says and the answer doesn't.",
     403: "The collection is visible to this client, but the right is missing.",
+    404: "Absent, or hidden from this client: the two answers never differ.",
+    406: "The `Accept` header leaves no room for TAXII 2.1.",
     408: "Nothing more of the body arrived in time.",
     413: "The body has more octets than the API Root's `max_content_length`.",
     415: "The body's `Content-Type` or `Content-Encoding` is none that is read here.",
     422: "The body is JSON, but not an envelope with objects; or it unpacks to more than `max_content_length`.",
+    500: "A fault of the server. Its operator finds the cause under the `error_id`.",
+    503: "Can't be served now. Send the same request again after the seconds of `Retry-After`: what it stored already is "
+    "not stored twice.",
 }
-_OF_ONE: Final[Mapping[str, Mapping[int, str]]] = {
-    "add_objects": {400: "The body is no JSON in UTF-8, or cut short. Nothing was stored."},
-    "delete_object": {
-        403: "One of the two rights is missing, or another member brought what was to be removed. Nothing was removed.",
-    },
+_OF_ONE: Final = {
+    ("add_objects", 400): "The body is no JSON in UTF-8, or cut short. Nothing was stored.",
+    (
+        "delete_object",
+        403,
+    ): "One of the two rights is missing, or another member brought what was to be removed. Nothing was removed.",
 }
+_SHARED: Final = {401: "Unauthorized", 404: "NotFound", 406: "NotAcceptable", 500: "InternalError", 503: "Unavailable"}
+"""Refusals that are the same for every operation without examples of its own, by their names in the document."""
 
 
 def refusal(operation: str, status: int) -> Json:
     """Describe a refusal, by itself or as one that several operations share."""
     headers = [REQUEST_ID, NOT_KEPT, VARY, *{401: [CHALLENGE], 503: [RETRY_AFTER]}.get(status, [])]
     own = examples(_PACKAGE, operation).get(str(status))
-    if status in _SHARED and own is None:
-        name, meaning = _SHARED[status]
-        shown = examples(_PACKAGE, "errors")[str(status)]
-        return Component(
-            "responses", name, answer(meaning, *headers, media_type=TAXII, model=ErrorResource, examples=shown)
-        )
-    meanings = _MEANINGS | {status: meaning for status, (_, meaning) in _SHARED.items()} | _OF_ONE.get(operation, {})
-    return answer(meanings[status], *headers, media_type=TAXII, model=ErrorResource, examples=own)
+    told = answer(
+        _OF_ONE.get((operation, status), _MEANINGS[status]),
+        *headers,
+        media_type=TAXII,
+        model=ErrorResource,
+        examples=own or examples(_PACKAGE, "errors")[str(status)],
+    )
+    return told if own else Component("responses", _SHARED[status], told)
 
 
 def shown(operation: str, status: int) -> Mapping[str, Json]:
