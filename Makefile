@@ -54,13 +54,13 @@ test-all: .venv/installed .venv-clients/installed ## run what `make test` leaves
 	@$(PYTEST) $(SPREAD) -m slow
 	@$(PYTEST) $(SPREAD) -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
 
-check: .venv/installed ## lint, types, import contracts, drift of the lock, of openapi/ and of the migrations
+check: .venv/installed ## lint, types, import contracts, OpenAPI documents, drift of the lock, of openapi/ and of the migrations
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/taxii-server openapi --check
-	@$(PYTEST) -q tests/storage/test_migrations.py tests/packaging/test_locks.py
+	@$(PYTEST) -q tests/storage/test_migrations.py tests/packaging/test_locks.py tests/api/test_documents.py
 
 format: .venv/installed ## format the code and mend what the linter can
 	@.venv/bin/python -m ruff format .
