@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxii_http import Taxii, TaxiiError, checked
+from taxii_http import Taxii, TaxiiError, collection_url
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS received (
@@ -73,6 +73,7 @@ class Sink:
     def __init__(self, file: Path, collection: str) -> None:
         self._collection = collection
         self._database = sqlite3.connect(file, isolation_level=None, timeout=60)
+        self._database.execute("PRAGMA journal_mode = WAL")  # readers don't hold it up
         self._database.execute("PRAGMA synchronous = FULL")  # a commit outlasts a power cut
         self._database.executescript(_TABLES)
         self._database.execute("INSERT OR IGNORE INTO positions (collection) VALUES (?)", [collection])
@@ -148,7 +149,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # any moment will do: a page is stored whole or not at all
     try:
-        collection = checked(options.collection).rstrip("/") + "/"
+        collection = collection_url(options.collection)
         taxii = Taxii(patience=options.patience if options.once else None, backoff=options.backoff)
         sink = Sink(options.database, collection)
         while True:
@@ -157,7 +158,7 @@ def main() -> int:
             if options.once:
                 return 0
             time.sleep(options.interval)
-    except TaxiiError as error:
+    except (TaxiiError, sqlite3.Error) as error:
         print(f"{options.collection}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from taxii_http import Body, Taxii, TaxiiError, checked
+from taxii_http import Body, Taxii, TaxiiError, collection_url
 
 _HEAD, _TAIL = b'{"objects":[', b"]}"
 
@@ -64,7 +64,9 @@ class Pusher:
 
     def push(self, items: Sequence[Item], count: int, report: Report) -> None:
         """Push objects in envelopes of at most `count`, filling the report in."""
-        limit = int(self._taxii.get(self._api_root)[0]["max_content_length"])
+        limit = self._taxii.get(self._api_root)[0].get("max_content_length")
+        if not isinstance(limit, int):
+            raise TaxiiError(f"{self._api_root} has no max_content_length, so it is no API Root of TAXII 2.1")
         fitting = []
         for item in items:
             length = len(envelope([item]))
@@ -165,7 +167,7 @@ def main() -> int:
         return 2
     report, failed = Report(len(items)), False
     try:
-        collection = checked(options.collection).rstrip("/") + "/"
+        collection = collection_url(options.collection)
         taxii = Taxii(patience=options.patience, backoff=options.backoff)
         Pusher(taxii, collection, patience=options.patience).push(items, options.count, report)
     except TaxiiError as error:

@@ -133,20 +133,37 @@ def checked(url: str) -> str:
     return url
 
 
+def collection_url(url: str) -> str:
+    """Give the URL of a collection with its last slash; the URL of its objects will do as well.
+
+    Raises:
+        TaxiiError: if it is none, or not safe to send credentials to.
+    """
+    found = checked(url).rstrip("/").removesuffix("/objects") + "/"
+    api_root, _, name = found.rpartition("/collections/")
+    if not api_root or not name.strip("/"):
+        raise TaxiiError(f"{url!r} is not the URL of a collection: that ends in /collections/<id>/")
+    return found
+
+
 def _read(answer: httpx.Response) -> Body:
     if not answer.is_success:
         raise _refusal(answer)
     if not answer.headers.get("content-type", "").startswith("application/taxii+json"):
         raise TaxiiError(f"{answer.url} answers, but not as a TAXII server")
-    body: Body = answer.json()
+    try:
+        body: Body = answer.json()
+    except ValueError as error:
+        raise TaxiiError(f"{answer.url} answers with something that isn't JSON: {error}") from error
     return body
 
 
 def _refusal(answer: httpx.Response) -> TaxiiError:
-    """Say what a TAXII error resource (§3.6.1) says, or what can be said without one."""
+    """Say what a TAXII error resource (§3.6.1) or a token endpoint's error says, or what can be said without one."""
     try:
         body = answer.json()
-        said = ": ".join(str(body[name]) for name in ("title", "description") if name in body)
+        names = ("title", "description", "error", "error_description")
+        said = ": ".join(str(body[name]) for name in names if name in body)
         said += f" (error_id {body['error_id']})" if "error_id" in body else ""
     except (ValueError, TypeError):
         said = answer.reason_phrase

@@ -124,6 +124,21 @@ def test_what_products_ask_for_is_printed(run: Run, alliance: None) -> None:
     assert "signs" not in out
 
 
+def test_many_collections_are_not_all_printed(run: Run, tmp_path: Path) -> None:
+    """The secret stays on the screen."""
+    lines = [f"      - {{alias: f{n}, title: Feed {n:02}, grants: {{north-bank: [read]}}}}" for n in range(40)]
+    head, _, tail = ALLIANCE.partition("      - alias: a-feed")
+    file = tmp_path / "alliance.yaml"
+    file.write_text("\n".join([head.rstrip(), *lines, tail[tail.index("members:") :]]))
+    assert run("apply", str(file)).code == 0
+
+    out = run("client", "issue", "north-bank", "--name", "siem").out
+
+    assert out.count("  API root ") == 12
+    assert "and 28 more" in out
+    assert "Feed 00" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

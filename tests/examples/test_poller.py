@@ -265,7 +265,8 @@ def _date(feed: Site, text: str) -> str:
     [
         ("/taxii2/fraud-intel/collections/absent/", {}, "404"),
         ("/taxii2/fraud-intel/collections/feed-0/", {"TAXII_CLIENT_SECRET": "wrong"}, "401"),
-        ("/healthz/", {}, "404"),
+        ("/taxii2/fraud-intel/", {}, "not the URL of a collection"),
+        ("/healthz/collections/x/", {}, "404"),
     ],
 )
 def test_what_will_not_pass_ends_the_poller(feed: Site, path: str, env: dict[str, str], said: str) -> None:
@@ -285,6 +286,31 @@ def test_credentials_go_nowhere_in_clear(feed: Site, url: str, said: str) -> Non
 
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_a_wrong_secret_is_told_by_the_token_endpoint(feed: Site) -> None:
+    """It is not tried again, and what the endpoint says is given on."""
+    env = {"TAXII_TOKEN_URL": f"http://127.0.0.1:{feed.port}/oauth2/token", "TAXII_CLIENT_SECRET": "wrong"}
+    done = feed.run("poller.py", feed.collection, "feed.sqlite", "--once", env=env)
+
+    assert done.returncode == 1
+    assert "401 invalid_client" in done.stderr
+
+
+def test_a_database_that_cannot_be_written_is_told(feed: Site) -> None:
+    """In one line, with exit code 1."""
+    done = feed.run("poller.py", feed.collection, "missing/feed.sqlite", "--once")
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "unable to open database file" in done.stderr
+
+
+def test_the_objects_url_will_do(feed: Site) -> None:
+    """Operators hand out both, with and without the last slash."""
+    push(feed, [indicator()])
+    done = feed.run("poller.py", f"{feed.collection}objects", "feed.sqlite", "--once")
+
+    assert done.stdout.startswith("1 new"), done.stderr
 
 
 def test_two_pollers_do_not_share_a_database(feed: Site) -> None:

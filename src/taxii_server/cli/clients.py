@@ -113,13 +113,15 @@ def list_clients(json: output.AsJson = False) -> None:
 
 
 def _tell(here: Place, issued: IssuedClient, *, json: bool) -> None:
-    reach = here.run(partial(clients.reach, client_id=issued.client_id))
+    # the secret first: nothing that fails afterwards may lose it
     if json:
         output.as_json({"client_id": issued.client_id, "client_secret": issued.client_secret})
     else:
         print(f"client id      {issued.client_id}")
         print(f"client secret  {issued.client_secret}")
-        print("The secret is not shown again.")
+        print("The secret is not shown again.", flush=True)
+    reach = here.run(partial(clients.reach, client_id=issued.client_id))
+    if not json:
         for line in paste.lines(issued, reach, here.settings.public_url):
             print(line)
         if here.public_url is None:

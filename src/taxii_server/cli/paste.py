@@ -9,6 +9,7 @@ from taxii_server.domain.access import Right
 from taxii_server.operations.clients import IssuedClient, Reach, Reached
 
 _MEDIA_TYPE: Final = "application/taxii+json;version=2.1"
+_MANY: Final = 12
 _ACCEPT: Final = f"-H 'Accept: {_MEDIA_TYPE}'"
 # takes the token out of the JSON without a tool that may not be there
 _PICK: Final = """sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/'"""
@@ -74,7 +75,7 @@ def _of(collections: Sequence[Reached], right: Right) -> Reached | None:
 
 def _places(collections: Sequence[Reached], public_url: str) -> list[str]:
     said = [f"discovery      {public_url}/taxii2/"]
-    for one in collections:
+    for one in collections[:_MANY]:
         may = " and ".join(sorted(one.rights)) or "neither read nor write"
         said += [
             "",
@@ -83,6 +84,8 @@ def _places(collections: Sequence[Reached], public_url: str) -> list[str]:
             f"  id           {one.collection.id}",
             f"  objects      {_url(one, public_url)}objects/",
         ]
+    if len(collections) > _MANY:
+        said += ["", f"and {len(collections) - _MANY} more: each API Root lists its own at collections/"]
     return said
 
 
