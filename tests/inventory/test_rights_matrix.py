@@ -56,8 +56,8 @@ IN_GROUP = row(401, other=200, elsewhere=404, stranger=404)
 GROUP = "/taxii2/{trust_group}/"
 COLLECTION = "/taxii2/{trust_group}/collections/{collection}/"
 OPEN = dict.fromkeys(ROLES, 200)
-PAGES = ("/", "/docs", "/docs/", "/docs/operators", "/docs/operators/", "/redoc", "/redoc/")
-PAGES += ("/assets/{contents_version}/{name}",)
+ASSETS = "/assets/{contents_version}/{name}"
+PAGES = ("/", "/docs", "/docs/", "/docs/operators", "/docs/operators/", "/redoc", "/redoc/", ASSETS)
 
 MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/taxii2/"): row(401, other=200),
