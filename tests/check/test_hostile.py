@@ -228,7 +228,7 @@ def test_a_body_without_end_is_not_kept() -> None:
         looked = look_at(fake.url)
 
     assert looked.faults == ["answer"]
-    assert "16 MiB" in looked.of("answer").seen
+    assert "8 MiB" in looked.of("answer").seen
 
 
 def test_a_bomb_is_not_unpacked() -> None:
@@ -239,7 +239,7 @@ def test_a_bomb_is_not_unpacked() -> None:
 
     assert len(bomb) < 100_000
     assert looked.faults == ["answer"]
-    assert "unpack to more than 16 MiB" in looked.of("answer").seen
+    assert "unpack to more than 8 MiB" in looked.of("answer").seen
 
 
 @pytest.mark.parametrize(("coding", "body"), [("gzip", b"not gzip"), ("br", b"{}"), ("gzip, gzip", b"{}")])
@@ -360,3 +360,33 @@ def test_nothing_is_written() -> None:
 
     assert {one.path for one in fake.asked if one.method != "GET"} == {"/oauth2/token"}
     assert [one for one in fake.asked if one.path == OBJECTS] != []
+
+
+def test_a_server_that_wants_to_be_asked_less_often_is_left_alone() -> None:
+    """429 is told once, and nothing more is asked."""
+
+    def limited(asked: Asked, reply: Reply) -> Reply:
+        return error(429, "Slow down") if asked.path == OBJECTS and reply.status == 200 else reply
+
+    with fake_server(limited) as fake:
+        looked = look_at(fake.url)
+
+    assert looked.faults == ["poll"]
+    assert "429" in looked.of("poll").seen
+    assert fake.asked[-1].path == OBJECTS
+
+
+def test_the_fourth_slow_answer_is_not_waited_for() -> None:
+    """What isn't asked any more is skipped, not wrong."""
+    waiting = ("/taxii2", "/taxii2/")
+
+    def slow(asked: Asked, reply: Reply) -> Reply:
+        if asked.path in waiting and reply.status == 200 and fake.credentials[1:]:
+            reply.body = itertools.repeat(b" ")
+        return reply
+
+    with fake_server(slow) as fake:
+        looked = look_at(fake.url, timeout=0.3)
+
+    assert looked.faults == ["discovery", "accept", "slashes"]
+    assert looked.of("poll").outcome is Outcome.SKIPPED

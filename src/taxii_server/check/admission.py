@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 
 from taxii_server.check.address import Kind, is_loopback, same_origin
-from taxii_server.check.exchange import TAXII_20, Answer, NoAnswer
+from taxii_server.check.exchange import TAXII_20, Answer, NoAnswer, Trace
 from taxii_server.check.look import Look
 from taxii_server.check.results import Finding, fault, good, skipped, warning
 from taxii_server.check.words import counted
@@ -63,8 +63,6 @@ async def _judged(look: Look, first: Answer) -> Finding | None:
         said += f", but what comes is {look.quote(first.media_type) or 'of no named type'}, not TAXII"
     elif first.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         remedy = "The fault is the server's, or of a proxy in front of it: tell the operator the time and this answer."
-    elif first.status == HTTPStatus.TOO_MANY_REQUESTS:
-        remedy = "Wait, and poll less often; ask the operator what is allowed."
     elif await _speaks_taxii_20(look, first):
         said += "; it is a TAXII 2.0 server"
         remedy = "Clients for TAXII 2.1 can't use it: ask the operator for a TAXII 2.1 URL, or set your SIEM to 2.0."
@@ -119,10 +117,10 @@ async def clock(look: Look) -> Finding:
     )
 
 
-def _date(given: Answer) -> datetime | None:
+def _date(given: Trace) -> datetime | None:
     try:
-        date = parsedate_to_datetime(given.headers["date"])
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
+        date = parsedate_to_datetime(given.date)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
@@ -141,9 +139,11 @@ async def without_credentials(look: Look) -> Finding:
         within = await look.http.get(inner)
         if within.status == HTTPStatus.UNAUTHORIZED:
             return _asked_at(
-                look, within, f"asked for at {look.quote(inner.path)}; {look.quote(first.url.path)} is open"
+                look, within, f"{look.quote(first.url.path)} is open, {look.quote(inner.path)} asks for them"
             )
     look.is_open = True
+    if look.options.client_cert is not None:
+        return good("the certificate of --client-cert is enough")
     return warning(
         "the server is open: it answers without credentials",
         "Is that meant? Whoever reaches it reads the same. If not, tell the operator.",
@@ -189,8 +189,8 @@ def _asked_at(look: Look, given: Answer, seen: str) -> Finding:
         )
     if not headers:
         return warning(
-            f"{seen}, but 401 came without WWW-Authenticate (§1.6.9)",
-            "Clients that wait to be asked will not send their credentials: tell the operator.",
+            f"{seen}, without the WWW-Authenticate that belongs to a 401 (RFC 9110 §11.6.1)",
+            "Clients that wait to be told how will not send their credentials: tell the operator.",
         )
     return good(
         f"{seen}: 401, {', '.join(look.quote(one.capitalize()) for one in look.challenges) or 'no known scheme'}"
@@ -210,7 +210,7 @@ async def basic(look: Look) -> Finding:
     if header is None:
         return skipped("no --client was given")
     if look.challenges and "basic" not in look.challenges:
-        return skipped(f"the server doesn't offer Basic, but {', '.join(look.challenges)}")
+        return skipped(f"the server doesn't offer Basic, but {look.quote(', '.join(look.challenges))}")
     given = await look.http.get(look.asks_at, authorization=header)
     look.basic_works = _let_in(given)
     look.basic_refused = given.status == HTTPStatus.UNAUTHORIZED
@@ -299,7 +299,7 @@ async def _fetch(look: Look, url: httpx.URL, header: str) -> tuple[str, str] | F
     try:
         given = await look.http.post_form(url, authorization=header, form={"grant_type": "client_credentials"})
     except NoAnswer as none:
-        return fault(f"the token endpoint {look.quote(url.path)}: {none.seen}", none.remedy)
+        return none.finding(look.quote(url.path))
     resource = given.resource or {}
     fetched = resource.get("access_token")
     if given.ok and isinstance(fetched, str) and fetched.isascii() and fetched.isprintable() and fetched:

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
-from taxii_server.check.exchange import TAXII, TAXII_20, Answer
-from taxii_server.check.look import Look
+from taxii_server.check.exchange import TAXII, TAXII_20, Trace
+from taxii_server.check.look import Item, Look
 from taxii_server.check.polling import NotAPage, page_of, poll
 from taxii_server.check.results import Finding, fault, good, skipped, warning
 from taxii_server.check.words import counted, listed
@@ -39,7 +39,7 @@ async def manifest(look: Look) -> Finding:
         )
     objects = look.pages[0].objects
     pairs = list(zip(objects, records, strict=False))
-    different = [f"{one.get('id')} and {other['id']}" for one, other in pairs if not _same(one, other)]
+    different = [f"{one.id} and {other['id']}" for one, other in pairs if not _same(one, other)]
     if different or (objects and not records):
         seen = f": {look.quote(different[0])}" if different else ", which is empty"
         return fault(
@@ -50,24 +50,21 @@ async def manifest(look: Look) -> Finding:
     return good(f"{counted(len(pairs), 'record')}, the same objects in the same order")
 
 
-def _same(one: Any, record: dict[str, Any]) -> bool:
-    version = one.get("modified") or one.get("created")
-    if one.get("id") != record["id"]:
-        return False
-    mine, theirs = _instant(version), _instant(record["version"])
-    return mine is None or theirs is None or mine == theirs
+def _same(one: Item, record: dict[str, Any]) -> bool:
+    mine, theirs = _instant(one.version), _instant(record["version"])
+    return one.id == record["id"] and (mine is None or theirs is None or mine == theirs)
 
 
-def _instant(text: object) -> datetime | None:
+def _instant(text: str) -> datetime | None:
     try:
-        return from_parameter(text) if isinstance(text, str) else None
+        return from_parameter(text)
     except BadTimestamp:
         return None
 
 
 async def type_filter(look: Look) -> Finding:
     """Whether match[type] filters, which spares a SIEM what it can't use."""
-    kinds = Counter(str(one.get("type")) for page in look.pages for one in page.objects)
+    kinds = Counter(str(one.type) for page in look.pages for one in page.objects)
     if not kinds:
         return skipped("there were no objects to filter")
     rarest = min(kinds, key=lambda kind: (kinds[kind], kind))
@@ -76,7 +73,7 @@ async def type_filter(look: Look) -> Finding:
         found = await poll(look, **{"match[type]": asked})
     except NotAPage as no:
         return fault(f"match[type]={look.quote(asked)}: {no.finding.seen}", "Tell the operator (§3.4.1).")
-    others = sorted({str(one.get("type")) for one in found.objects} - {asked})
+    others = sorted({str(one.type) for one in found.objects} - {asked})
     if others:
         return fault(
             f"match[type]={look.quote(asked)} gives {look.quote(listed(others))} as well",
@@ -121,7 +118,7 @@ async def gzip(look: Look) -> Finding:
 
 async def media_types(look: Look) -> Finding:
     """Whether all answers so far say what they are (§3.1)."""
-    granted = [one for one in look.http.answers if one.ok and one.resource is not None]
+    granted = [one for one in look.http.answers if one.status == HTTPStatus.OK and one.is_resource]
     wrong = [one for one in granted if not _is_taxii(one)]
     if any(TAXII_20 in one.media_type for one in wrong):
         return fault(
@@ -148,7 +145,7 @@ async def errors(look: Look) -> Finding:
     failed = [one for one in refused if one.status >= HTTPStatus.INTERNAL_SERVER_ERROR]
     if failed:
         return warning(
-            f"HTTP {failed[0].status} from {look.quote(failed[0].url.path)}",
+            f"HTTP {failed[0].status} from {look.quote(failed[0].path)}",
             "That is a fault of the server's: tell the operator the time and this path.",
         )
     wrong = [one for one in refused if not _is_taxii(one)]
@@ -157,7 +154,7 @@ async def errors(look: Look) -> Finding:
             f"{len(wrong)} of {counted(len(refused), 'refusal')} come as {_kinds(look, wrong)}, not as {TAXII}",
             "Tell the operator (§3.1). Most clients look at the status alone; your SIEM's log may show less of the reason.",
         )
-    unnamed = [one for one in refused if not isinstance((one.resource or {}).get("title"), str)]
+    unnamed = [one for one in refused if not one.has_title]
     if unnamed:
         return warning(
             f"HTTP {unnamed[0].status} without a title that says what was wrong", "Tell the operator (§3.6.1)."
@@ -165,10 +162,10 @@ async def errors(look: Look) -> Finding:
     return good(f"{counted(len(refused), 'refusal')}, each with a title")
 
 
-def _is_taxii(answer: Answer) -> bool:
+def _is_taxii(answer: Trace) -> bool:
     kind, *parameters = (part.strip() for part in answer.media_type.lower().split(";"))
     return kind == "application/taxii+json" and any(one.replace('"', "") == "version=2.1" for one in parameters)
 
 
-def _kinds(look: Look, answers: list[Answer]) -> str:
+def _kinds(look: Look, answers: list[Trace]) -> str:
     return listed(sorted({look.quote(one.media_type or "no type") for one in answers}), 3)

@@ -169,14 +169,14 @@ async def _api_root(look: Look, url: httpx.URL) -> Finding:
     try:
         given = await look.ask(url)
     except NoAnswer as none:
-        return fault(none.seen, none.remedy, name)
+        return none.finding(name)
     resource = given.resource
     if not given.ok or resource is None:
         said = f"HTTP {given.status}{error_words(look, given)}" if not given.ok else "no JSON object comes from it"
         return fault(
             said, "Is it the right API Root, and was this client granted anything in it? Ask the operator.", name
         )
-    look.roots.append(Root(url, resource))
+    look.roots.append(Root(url))
     return _judged(look, resource, name)
 
 
@@ -235,7 +235,7 @@ async def _collections(look: Look, root: Root) -> Finding:
     try:
         given = await look.ask(root.url.join("collections/"))
     except NoAnswer as none:
-        return fault(none.seen, none.remedy, name)
+        return none.finding(name)
     if not given.ok or given.resource is None:
         said = f"HTTP {given.status}{error_words(look, given)}" if not given.ok else "no JSON object comes from it"
         return fault(said, "Ask the operator whether this client was granted anything here.", name)

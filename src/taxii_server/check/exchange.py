@@ -15,12 +15,13 @@ from typing import Any, Final, Self
 
 import httpx
 
+from taxii_server.check.results import Finding, fault, skipped
 from taxii_server.check.words import counted
 
 TAXII: Final = "application/taxii+json;version=2.1"
 TAXII_20: Final = "application/vnd.oasis.taxii+json"
 
-MOST_OCTETS: Final = 16 * 1024 * 1024
+MOST_OCTETS: Final = 8 * 1024 * 1024
 """Of a body, as it travels and unpacked: what a check asks for is far smaller."""
 
 _MOST_TIMEOUTS: Final = 3
@@ -30,10 +31,15 @@ _GZIP_OR_ZLIB: Final = 47
 class NoAnswer(Exception):
     """There was no answer that could be used: what happened, and what to do about it."""
 
-    def __init__(self, seen: str, remedy: str) -> None:
+    def __init__(self, seen: str, remedy: str, *, asked: bool = True) -> None:
         super().__init__(seen)
         self.seen = seen
         self.remedy = remedy
+        self.asked = asked
+
+    def finding(self, about: str | None = None) -> Finding:
+        """As the outcome of a check."""
+        return fault(self.seen, self.remedy, about) if self.asked else skipped(self.seen, about)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,6 @@ class Answer:
     """When the request left, in seconds since 1970 by this machine's clock."""
     took: float
     """Seconds until the headers had come."""
-    credentials: bool = False
 
     @cached_property
     def json(self) -> Any:
@@ -84,6 +89,35 @@ class Answer:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is remembered of an answer; its body may be large, and there may be many."""
+
+    path: str
+    status: int
+    media_type: str
+    date: str
+    sent: float
+    took: float
+    is_resource: bool
+    has_title: bool
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        """Remember."""
+        resource = answer.resource
+        return cls(
+            path=answer.url.path,
+            status=answer.status,
+            media_type=answer.media_type,
+            date=str(answer.headers.get("date", "")),
+            sent=answer.sent,
+            took=answer.took,
+            is_resource=resource is not None,
+            has_title=isinstance((resource or {}).get("title"), str),
+        )
+
+
 @dataclass
 class Exchange:
     """The requests of one run, on one connection where the server allows that."""
@@ -91,8 +125,9 @@ class Exchange:
     timeout: float
     proxy: str | None
     tls: ssl.SSLContext
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Trace] = field(default_factory=list)
     _timeouts: int = 0
+    _enough: str | None = None
 
     async def __aenter__(self) -> Self:
         self._http = httpx.AsyncClient(
@@ -126,7 +161,7 @@ class Exchange:
         headers = {"Accept": accept, "Accept-Encoding": coding}
         answer = await self._ask("GET", url.copy_merge_params(query or {}), headers, authorization, None)
         if taxii:
-            self.answers.append(answer)
+            self.answers.append(Trace.of(answer))
         return answer
 
     async def post_form(self, url: httpx.URL, *, authorization: str, form: Mapping[str, str]) -> Answer:
@@ -146,11 +181,8 @@ class Exchange:
         authorization: str | None,
         form: Mapping[str, str] | None,
     ) -> Answer:
-        if self._timeouts >= _MOST_TIMEOUTS:
-            raise NoAnswer(
-                f"not asked, because {_MOST_TIMEOUTS} answers before had not come in time",
-                "Ask the operator why the server is so slow, or give it longer with --timeout.",
-            )
+        if self._enough is not None:
+            raise NoAnswer(f"not asked, because {self._enough}", "", asked=False)
         if authorization is not None:
             headers |= {"Authorization": authorization}
         # a session's cookie would be a way in that nobody gave
@@ -160,12 +192,20 @@ class Exchange:
                 answer = await self._send(method, url, headers, form)
         except (TimeoutError, httpx.TimeoutException) as error:
             self._timeouts += 1
+            if self._timeouts == _MOST_TIMEOUTS:
+                self._enough = f"{_MOST_TIMEOUTS} answers before had not come in time"
             raise NoAnswer(
                 f"no whole answer within {self.timeout:g} s from {url.path}",
                 "Try again, give it longer with --timeout, or ask the operator why the server is so slow.",
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, UnicodeError) as error:
             raise _broken(error, first=not self.answers and url.scheme == "https") from error
+        if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+            self._enough = "the server wants to be asked less often"
+            raise NoAnswer(
+                f"HTTP 429 from {url.path}: the server wants to be asked less often, and the rest was not asked",
+                "Wait some minutes and check again; ask the operator how often a client may ask. A check asks some forty times.",
+            )
         return answer
 
     async def _send(
@@ -186,7 +226,6 @@ class Exchange:
             body=_unpacked(bytes(raw), response.headers.get("content-encoding", "")),
             sent=sent,
             took=took,
-            credentials="Authorization" in headers,
         )
 
 

@@ -6,6 +6,7 @@ import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -50,12 +51,6 @@ class Root:
     """An API Root that could be read."""
 
     url: httpx.URL
-    resource: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Its path, as people see it."""
-        return plain(self.url.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +71,42 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """What is kept of an object."""
+
+    id: str | None
+    type: str | None
+    form: str
+    version: str
+
+    @classmethod
+    def of(cls, one: Mapping[str, Any]) -> Item:
+        """Read an object of whatever shape; without timestamps its content stands for its version."""
+        name, kind, form = one.get("id"), one.get("type"), one.get("spec_version")
+        version = one.get("modified") or one.get("created")
+        return cls(
+            id=name if isinstance(name, str) else None,
+            type=kind if isinstance(kind, str) else None,
+            form=form if isinstance(form, str) else "2.0 or unnamed",
+            version=version if isinstance(version, str) else sha256(repr(one).encode("utf-8", "replace")).hexdigest(),
+        )
+
+    @property
+    def is_named(self) -> bool:
+        """Whether id and type are there, and agree."""
+        return self.type is not None and self.id is not None and self.id.startswith(f"{self.type}--")
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a poll."""
 
-    answer: Answer
-    objects: tuple[Mapping[str, Any], ...]
+    objects: tuple[Item, ...]
     more: bool
     next: str | None
+    headers: httpx.Headers
+    took: float
+    holds_a_list: bool
 
 
 @dataclass
@@ -107,7 +131,6 @@ class Look:
     token_works: bool = field(init=False, default=False)
     way_in: str | None = field(init=False, default=None, repr=False)
     """The Authorization header that the rest is asked with; None where the server is open."""
-    discovery: Mapping[str, Any] | None = field(init=False, default=None)
     root_urls: list[httpx.URL] = field(init=False, default_factory=list)
     roots: list[Root] = field(init=False, default_factory=list)
     listed: bool = field(init=False, default=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from taxii_server.check.admission import error_words
 from taxii_server.check.exchange import Answer
-from taxii_server.check.look import Collection, Look, Page
+from taxii_server.check.look import Collection, Item, Look, Page
 from taxii_server.check.results import Finding, fault, good, skipped, warning
 from taxii_server.check.words import counted
 from taxii_server.domain.timestamps import BadTimestamp, from_parameter
@@ -53,7 +52,7 @@ async def first_page(look: Look) -> Finding:
             f"{name} holds nothing for this client, so paging could not be looked at",
             "Ask the operator for a collection with objects in it, and name it with --collection.",
         )
-    took = page.answer.took * 1000
+    took = page.took * 1000
     return good(f"{name}: {counted(len(page.objects), 'object')} in {took:.0f} ms, asked for {look.limit} at most")
 
 
@@ -111,7 +110,14 @@ def page_of(look: Look, answer: Answer) -> Page:
     if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
         raise NotAPage(fault("objects is no list of objects", f"{_TELL}: an envelope was expected (§3.7)."))
     following = resource.get("next")
-    return Page(answer, tuple(objects), resource.get("more") is True, following if isinstance(following, str) else None)
+    return Page(
+        objects=tuple(Item.of(one) for one in objects),
+        more=resource.get("more") is True,
+        next=following if isinstance(following, str) else None,
+        headers=answer.headers,
+        took=answer.took,
+        holds_a_list="objects" in resource,
+    )
 
 
 async def limit(look: Look) -> Finding:
@@ -129,7 +135,7 @@ async def paging(look: Look) -> Finding:
     """From page to page by `next`, to the end or to --pages."""
     if not look.pages[0].objects and not look.pages[0].more:
         return skipped("there is nothing to page through")
-    page, seen, given = look.pages[0], set(_identities(look.pages[0])), set[str]()
+    page, seen, given = look.pages[0], set(look.pages[0].objects), set[str]()
     repeats = 0
     while page.more and len(look.pages) < look.options.pages:
         if page.next is None:
@@ -144,15 +150,14 @@ async def paging(look: Look) -> Finding:
         except NotAPage as no:
             said = f"page {len(look.pages) + 1}: {no.finding.seen}"
             return fault(said, f"{_TELL}: next must lead to the next page (§3.5).")
-        identities = list(_identities(page))
-        repeats += sum(1 for one in identities if one in seen)
+        repeats += sum(1 for one in page.objects if one in seen)
         # a next that stays the same is no fault as long as the pages move on: medallion's does
-        if seen.issuperset(identities) and (identities or (page.more and page.next in given)):
+        if seen.issuperset(page.objects) and (page.objects or (page.more and page.next in given)):
             return fault(
                 f"page {len(look.pages) + 1} holds nothing but what was sent before",
                 f"{_TELL}: next leads back, and a client that follows it never comes to an end.",
             )
-        seen.update(identities)
+        seen.update(page.objects)
         look.pages.append(page)
     return _paged(look, page, repeats)
 
@@ -178,24 +183,18 @@ def _paged(look: Look, page: Page, repeats: int) -> Finding:
     return good(f"{seen}; {'there are more (see --pages)' if page.more else 'that is all there is'}")
 
 
-def _identities(page: Page) -> Iterator[tuple[str, str]]:
-    """Name the object versions of a page."""
-    for one in page.objects:
-        yield str(one.get("id")), str(one.get("modified") or one.get("created") or hash(repr(one)))
-
-
 async def dates(look: Look) -> Finding:
     """The headers that say what to go on from (§3.2)."""
     pages = [page for page in look.pages if page.objects]
     if not pages:
         return skipped("there were no objects")
-    lacking = [name for name in (FIRST, LAST) if any(not page.answer.headers.get(name) for page in pages)]
+    lacking = [name for name in (FIRST, LAST) if any(not page.headers.get(name) for page in pages)]
     if lacking:
         return fault(
             f"no {' and no '.join(lacking)} with a page of objects",
             f"{_TELL} (§3.2): a client can't tell where its next poll should begin; some then take their own clock and lose objects.",
         )
-    texts = [page.answer.headers[name] for page in pages for name in (FIRST, LAST)]
+    texts = [page.headers[name] for page in pages for name in (FIRST, LAST)]
     wrong = [one for one in texts if _instant(one) is None]
     if wrong:
         return fault(
@@ -222,7 +221,7 @@ async def order(look: Look) -> Finding:
     """Whether pages are oldest addition first (§3.3)."""
     before: datetime | None = None
     for number, page in enumerate((one for one in look.pages if one.objects), 1):
-        first, last = (_instant(page.answer.headers[name]) for name in (FIRST, LAST))
+        first, last = (_instant(page.headers[name]) for name in (FIRST, LAST))
         if first is None or last is None:
             continue
         if first > last:
@@ -239,16 +238,16 @@ async def order(look: Look) -> Finding:
 async def again(look: Look) -> Finding:
     """The next poll: added_after = the last date must give what is newer, and that alone."""
     last = next(page for page in reversed(look.pages) if page.objects)
-    after = last.answer.headers[LAST]
+    after = last.headers[LAST]
     try:
         page = await poll(look, added_after=after)
     except NotAPage as no:
         return fault(f"added_after={look.quote(after)}: {no.finding.seen}", f"{_TELL}: no client can go on from there.")
     if not page.objects:
         return good("nothing older, nothing twice")
-    repeated = set(_identities(page)) & {one for each in look.pages for one in _identities(each)}
-    of_the_last = repeated & set(_identities(last))
-    first = _instant(page.answer.headers.get(FIRST, ""))
+    repeated = set(page.objects) & {one for each in look.pages for one in each.objects}
+    of_the_last = repeated & set(last.objects)
+    first = _instant(page.headers.get(FIRST, ""))
     start = _instant(after)
     older = first is not None and start is not None and first <= start
     if repeated - of_the_last or (repeated and len(repeated) == len(last.objects) > 1) or (older and not repeated):
@@ -269,25 +268,16 @@ async def content(look: Look) -> Finding:
     objects = [one for page in look.pages for one in page.objects]
     if not objects:
         return skipped("there were none")
-    if wrong := [one for one in objects if not _named(one)]:
+    if wrong := [one for one in objects if not one.is_named]:
         return fault(
             f"{len(wrong)} of {counted(len(objects), 'object')} lack id or type, or have ones that don't agree: "
-            f"{look.quote(_name(wrong[0]))}",
+            f"type {look.quote(wrong[0].type)}, id {look.quote(wrong[0].id)}",
             f"{_TELL}: that is not STIX, and your SIEM will drop it.",
         )
-    kinds = Counter(str(one["type"]) for one in objects).most_common()
-    forms = sorted({str(one.get("spec_version", "2.0 or unnamed")) for one in objects})
+    kinds = Counter(str(one.type) for one in objects).most_common()
+    forms = sorted({one.form for one in objects})
     held = ", ".join(f"{look.quote(kind)} {count}" for kind, count in kinds[:5])
     return good(f"STIX {look.quote(' and '.join(forms))}: {held}{' …' if len(kinds) > 5 else ''}")  # noqa: PLR2004 - enough for a line
-
-
-def _named(one: Mapping[str, Any]) -> bool:
-    kind, name = one.get("type"), one.get("id")
-    return isinstance(kind, str) and isinstance(name, str) and name.startswith(f"{kind}--")
-
-
-def _name(one: Mapping[str, Any]) -> str:
-    return f"type {one.get('type')!r}, id {one.get('id')!r}"
 
 
 async def empty(look: Look) -> Finding:
@@ -312,9 +302,8 @@ async def empty(look: Look) -> Finding:
         )
     if page.more:
         return fault("an empty page says that there is more", f"{_TELL}: clients ask again and again.")
-    held = (answer.resource or {}).get("objects")
     return good(
         "200 without objects"
-        if held is None
+        if not page.holds_a_list
         else "200 with an empty list of objects, which §2 forbids and clients take"
     )

@@ -132,7 +132,7 @@ async def _findings(check: Check, look: Look) -> list[Finding]:
     try:
         found = await check.ask(look)
     except NoAnswer as none:
-        found = fault(none.seen, none.remedy)
+        found = none.finding()
     except NotAPage as no:
         found = no.finding
     except Exception as error:  # noqa: BLE001 - whatever a server sends is told as its fault, never as a traceback

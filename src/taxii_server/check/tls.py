@@ -43,6 +43,8 @@ def verifying(options: Options) -> ssl.SSLContext:
     """
     context = ssl.create_default_context(cafile=str(options.ca_file) if options.ca_file else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 began to ask for what many a bank's own authority lacks and SIEMs don't mind
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return _with_client(context, options)
 
 
