@@ -186,8 +186,14 @@ class Importer:
     def _poll(self, collection: Collection) -> list[Stix]:
         found: list[Stix] = []
         answer = collection.get_objects(**self.filters)
+        first = answer.get("objects", [{"spec_version": "2.1"}])[0]
         for _ in range(200):
             found += answer.get("objects", [])
+            if "spec_version" not in first:  # taken for TAXII 2.0, which has no `next`
+                [record] = collection.get_manifest(id=answer["objects"][-1]["id"])["objects"]
+                self.filters["added_after"] = record["date_added"]
+                answer = collection.get_objects(**self.filters)
+                continue
             if answer.get("more") is not True:
                 return found
             if "next" in answer:
@@ -251,6 +257,22 @@ async def test_every_page_with_more_has_next(feed: Feed) -> None:
     client = Importer(feed.live, limit=1)
 
     assert await asyncio.to_thread(client.run, f"fraud-intel.{feed.title}") == feed.stored
+
+
+@importer
+async def test_what_the_importer_cannot_read_at_any_server(feed: Feed) -> None:
+    """A page that begins with an object without spec_version it takes for TAXII 2.0: it goes on by the manifest's dates.
+
+    They lead it through everything, to a page without objects, whose `objects` it looks for: there is no empty list (§2).
+    """
+    await feed.put(ipv4(spec_version=None))
+    await feed.add(4)
+    client = Importer(feed.live)
+    with pytest.raises(KeyError, match="objects"):
+        await asyncio.to_thread(client.run, f"fraud-intel.{feed.title}")
+
+    manifest = (await feed.live.get(f"{feed.url}manifest/")).json()["objects"]
+    assert client.filters["added_after"] == manifest[-1]["date_added"]
 
 
 @poster
