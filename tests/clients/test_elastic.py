@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote_plus, urlsplit
@@ -80,6 +81,25 @@ async def test_it_follows_next_with_and_without_added_after(feed: Feed, repeats_
     await client.poll()
 
     assert len(feed.stored) > 15
+    assert feed.missed_by(client.events) == []
+    assert feed.repeated_to(client.events) == []
+
+
+async def test_polls_beside_a_writer_miss_and_repeat_nothing(feed: Feed) -> None:
+    """Its stored date, walk after walk, while somebody writes all the time."""
+    client = Cel(Wire(feed.live, headers(feed.live)), f"{feed.url}objects/", limit=7)
+
+    async def write() -> None:
+        for _ in range(60):
+            await feed.add(2)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        await client.poll()
+    await writing
+    await client.poll()
+
+    assert len(feed.stored) == 120
     assert feed.missed_by(client.events) == []
     assert feed.repeated_to(client.events) == []
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from requests.auth import AuthBase
 from requests.exceptions import HTTPError
+from taxii2client.common import TokenAuth
 from taxii2client.exceptions import AccessError
 from taxii2client.v21 import ApiRoot, Collection, Server, Status, as_pages
 
@@ -295,6 +296,36 @@ async def test_wrong_credentials_raise(live: Live) -> None:
         server = Server(f"{live.base_url}/taxii2/", **credentials)
         with pytest.raises(HTTPError, match="401"):
             await asyncio.to_thread(server.refresh)
+
+
+async def test_its_own_token_scheme_is_401_with_the_challenges(live: Live) -> None:
+    """`Authorization: Token …` is no scheme of this server: 401, and the challenges name those that are."""
+    server = Server(f"{live.base_url}/taxii2/", auth=TokenAuth(live.clients["north"].secret))
+    with pytest.raises(HTTPError, match="401") as refused:
+        await asyncio.to_thread(server.refresh)
+
+    challenges = refused.value.response.headers["WWW-Authenticate"]
+    assert ("Basic" in challenges, "Bearer" in challenges) == (True, True)
+
+
+async def test_walks_beside_a_writer_miss_and_repeat_nothing(feed: Feed) -> None:
+    """§3.5: pages of every version while somebody writes: all that was there when it began, and nothing twice."""
+    collection = Collection(feed.url, **_basic(feed.live))
+    await asyncio.to_thread(collection.refresh)
+
+    async def write() -> None:
+        for _ in range(40):
+            await feed.add(3)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        there = [(one["id"], one["modified"]) for one in feed.stored]
+        walked = await asyncio.to_thread(_walk, collection, version="all")
+        assert [key for key in there if walked[key] != 1] == []
+        assert set(walked.values()) <= {1}
+    await writing
+
+    assert (await asyncio.to_thread(_walk, collection, version="all")).total() == 120
 
 
 async def test_what_it_may_not_do_it_says_itself(live: Live) -> None:
