@@ -142,7 +142,10 @@ async def test_without_an_origin_nothing_is_told_but_that_it_counts(live: Live) 
 @pytest.mark.parametrize("path", ["/healthz", "/docs", "/openapi.json"])
 async def test_the_rest_of_the_server_is_for_nobody_elses_pages(live: Live, path: str) -> None:
     """Only what a client needs: TAXII, the token endpoint and what describes it."""
-    assert cross_origin(await live.http.get(path, headers={"Origin": CONSOLE})) == {}
+    answer = await live.http.get(path, headers={"Origin": CONSOLE})
+
+    assert cross_origin(answer) == {}
+    assert answer.headers["vary"] == "Accept-Encoding"
 
 
 async def test_a_path_that_is_no_route_can_be_read_as_such(live: Live) -> None:
