@@ -166,7 +166,7 @@ def joined(text: str) -> str:
     return " ".join(text.split())
 
 
-def in_a_terminal(columns: int, *arguments: str, secret: str = SECRET) -> str:
+def in_a_terminal(columns: int, *arguments: str, secret: str = SECRET, encoding: str = "utf-8") -> str:
     """Run the command in a terminal of this width; give what it shows, without colours."""
     ours, theirs = pty.openpty()
     source = str(Path(__file__).parents[2] / "src")
@@ -174,7 +174,7 @@ def in_a_terminal(columns: int, *arguments: str, secret: str = SECRET) -> str:
     env = {
         **kept,
         "PYTHONPATH": source,
-        "PYTHONIOENCODING": "utf-8",
+        "PYTHONIOENCODING": encoding,
         "COLUMNS": str(columns),
         "TERM": "xterm",
         "TAXII_CLIENT_SECRET": secret,
@@ -232,3 +232,13 @@ def test_the_demo_is_well() -> None:
     assert shown.exit_code == 0
     assert "All is well" in shown.stdout
     assert "Basic and a token both work" in shown.stdout
+
+
+def test_a_terminal_without_these_signs() -> None:
+    """Plain letters stand for them."""
+    with fake_server() as fake:
+        shown = in_a_terminal(80, fake.url, "--client", CLIENT, secret="another-secret", encoding="ascii")
+
+    assert "x id and secret   401" in shown
+    assert "-> Compare id and secret" in shown
+    assert shown.isascii()

@@ -100,7 +100,7 @@ def test_an_api_root_on_another_server_gets_no_credentials(root: str, outcome: O
 
     def elsewhere(asked: Asked, reply: Reply) -> Reply:
         if asked.path == "/taxii2/" and reply.status == 200:
-            reply.resource |= {"api_roots": [root], "default": root}
+            reply.resource["api_roots"].append(root)
         return reply
 
     with fake_server(elsewhere) as fake:
@@ -108,6 +108,23 @@ def test_an_api_root_on_another_server_gets_no_credentials(root: str, outcome: O
 
     assert looked.of("api-roots").outcome is outcome
     assert looked.of("api-roots").about == root
+    assert looked.of("poll").outcome is Outcome.GOOD
+
+
+@pytest.mark.parametrize("root", ["https://taxii.example.test/feeds/", "https://127.0.0.1/feeds/"])
+def test_a_server_that_has_all_its_api_roots_elsewhere(root: str) -> None:
+    """What was given is not its name, or it doesn't know its name: no poll can be made here."""
+
+    def elsewhere(asked: Asked, reply: Reply) -> Reply:
+        if asked.path == "/taxii2/" and reply.status == 200:
+            reply.resource |= {"api_roots": [root], "default": root}
+        return reply
+
+    with fake_server(elsewhere) as fake:
+        looked = look_at(fake.url)
+
+    assert looked.faults == ["api-roots"]
+    assert root in str(looked.of("api-roots").remedy)
     assert looked.of("poll").outcome is Outcome.SKIPPED
 
 

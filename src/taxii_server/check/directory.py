@@ -146,6 +146,8 @@ async def api_roots(look: Look) -> list[Finding]:
             return [
                 fault(f"--api-root {look.quote(wanted)} can't be read", "Give its URL, or the last part of its path.")
             ]
+    if urls and not any(same_origin(one, look.address.base) for one in urls):
+        return [_all_elsewhere(look, urls[0])]
     findings = [await _api_root(look, one) for one in urls[:_MOST_ROOTS]]
     if len(urls) > _MOST_ROOTS:
         findings.append(skipped(f"{len(urls) - _MOST_ROOTS} more; choose one with --api-root"))
@@ -195,6 +197,15 @@ def _judged(look: Look, resource: dict[str, Any], name: str) -> Finding:
     if most < _SMALL:
         return warning(seen, "That is little: a push of some objects may be refused. Ask the operator.", name)
     return good(seen, name)
+
+
+def _all_elsewhere(look: Look, url: httpx.URL) -> Finding:
+    return fault(
+        f"the server has its API Roots at {look.quote(str(url.copy_with(path='/')))}, not at {look.quote(str(look.address.base))}; "
+        "not asked, and no credentials go there",
+        f"Is that the same server by its right name? Then check {look.quote(str(url))}, and give it to your client. Otherwise tell "
+        "the operator that the server's idea of its public URL is wrong, as happens behind a proxy.",
+    )
 
 
 def _elsewhere(look: Look, url: httpx.URL) -> Finding:

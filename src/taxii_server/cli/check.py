@@ -21,7 +21,7 @@ from taxii_server.check import tls
 from taxii_server.check.look import Options
 from taxii_server.check.results import Outcome, Result, Summary, summary
 from taxii_server.check.run import CHECKS, run
-from taxii_server.check.words import counted
+from taxii_server.check.words import counted, listed
 from taxii_server.cli import output
 
 _MARKS: Final = {
@@ -30,10 +30,14 @@ _MARKS: Final = {
     Outcome.FAULT: ("✗", "bold red"),
     Outcome.SKIPPED: ("\N{EN DASH}", "dim"),
 }
+_PLAIN_MARKS: Final = {
+    outcome: (mark, style) for (outcome, (_, style)), mark in zip(_MARKS.items(), ("+", "!", "x", "-"), strict=True)
+}
 _TITLES: Final = max(len(check.title) for check in CHECKS)
 _INDENT: Final = 2 + _TITLES + 2
 _READABLE: Final = 120
 _NARROWEST: Final = 20
+_MOST_NAMES: Final = 6
 
 
 def check(
@@ -161,6 +165,18 @@ def _try_files(options: Options) -> None:
         ) from error
 
 
+def _was_skipped(check: str, results: Sequence[Result]) -> bool:
+    return any(one.check == check and one.outcome is Outcome.SKIPPED for one in results)
+
+
+def _can_write(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
 class _Shown:
     """The results as lines, told as they come: mark, name, what was seen, and below it what to do."""
 
@@ -168,6 +184,9 @@ class _Shown:
         self._terminal = sys.stdout.isatty()
         self._console = Console(highlight=False, soft_wrap=True)
         self._room = max(_NARROWEST, min(self._console.width, _READABLE) - _INDENT)
+        writes_all = _can_write("".join(mark for mark, _ in _MARKS.values()) + "→")
+        self._marks = _MARKS if writes_all else _PLAIN_MARKS
+        self._arrow = "→" if writes_all else "->"
         self._group = ""
         self._kept: list[Result] = []
 
@@ -197,21 +216,23 @@ class _Shown:
             if count
         ]
         verdict = "All is well" if found.all_well else "Something is wrong"
-        if found.all_well and any(one.check == "way-in" and one.outcome is Outcome.SKIPPED for one in results):
+        if found.all_well and _was_skipped("way-in", results):
             verdict = "Well so far; give credentials with --client or --token to see the rest"
+        elif found.all_well and _was_skipped("poll", results):
+            verdict = "Well so far, but no poll could be made"
         words = Text(f"{verdict}: {', '.join(counts)}.").wrap(self._console, self._room + _INDENT)
         self._console.print(Text("\n".join(["", *(line.plain.rstrip() for line in words)]), style="bold"))
 
     def _tell_kept(self) -> None:
         for _, together in groupby(self._kept, key=lambda one: one.seen):
             skipped = list(together)
-            names = ", ".join(dict.fromkeys(one.title for one in skipped))
+            names = listed(dict.fromkeys(one.title for one in skipped), _MOST_NAMES)
             self._line(Outcome.SKIPPED, "not looked at", f"{skipped[0].seen}: {names}", None)
         self._kept = []
 
     def _line(self, outcome: Outcome, title: str, seen: str, remedy: str | None) -> None:
-        mark, style = _MARKS[outcome]
-        lines = [*self._wrapped(seen), *([] if remedy is None else self._wrapped(remedy, "→ "))]
+        mark, style = self._marks[outcome]
+        lines = [*self._wrapped(seen), *([] if remedy is None else self._wrapped(remedy, f"{self._arrow} "))]
         head = Text.assemble((mark, style), " ", title.ljust(_TITLES), "  ")
         for line in lines:
             self._console.print(Text.assemble(head, line))
