@@ -19,6 +19,7 @@ async def test_metadata(http: httpx.AsyncClient) -> None:
         "issuer": ISSUER,
         "token_endpoint": f"{ISSUER}/oauth2/token",
         "jwks_uri": f"{ISSUER}/.well-known/jwks.json",
+        "service_documentation": f"{ISSUER}/docs",
         "scopes_supported": ["taxii:read", "taxii:write"],
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],

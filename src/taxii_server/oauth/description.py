@@ -93,6 +93,7 @@ class ServerMetadata(BaseModel):
     issuer: str = Field(description="The `iss` and `aud` of access tokens.")
     token_endpoint: str
     jwks_uri: str
+    service_documentation: str = Field(description="The API's documentation, for people.")
     scopes_supported: list[str] = Field(min_length=1)
     # REQUIRED; without an authorization endpoint there are none
     response_types_supported: list[str] = Field(

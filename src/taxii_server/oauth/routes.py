@@ -33,6 +33,7 @@ def router(issuing: TokenIssuing) -> APIRouter:
         issuer=issuing.issuer,
         token_endpoint=f"{issuing.issuer}/oauth2/token",
         jwks_uri=f"{issuing.issuer}/.well-known/jwks.json",
+        service_documentation=f"{issuing.issuer}/docs",
         scopes_supported=list(SCOPES.values()),
     )
 
