@@ -90,10 +90,15 @@ def serving(program: Path, environment: dict[str, str], folder: Path) -> Iterato
         process.wait()
 
 
-def test_it_holds_code_migrations_and_types_and_no_tests(wheel: Path) -> None:
+def test_it_holds_code_migrations_pages_and_types_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
+    source = ROOT / "src"
+    folders = [source / "taxii_server" / "site" / name for name in ("assets", "templates")]
+    pages = {str(each.relative_to(source)) for folder in folders for each in folder.rglob("*.*")}
 
     assert {"taxii_server/py.typed", "taxii_server/_migrations/env.py"} <= set(names)
+    assert len(pages) > 10
+    assert pages <= set(names)
     assert [name for name in names if re.search(r"tests|__pycache__|\.pyc$", name)] == []
     assert {name.split("/")[0] for name in names} == {"taxii_server", "taxii_server-0.1.0.dist-info"}
 
@@ -102,8 +107,11 @@ def test_it_upgrades_a_database_and_serves(installed: Path, environment: dict[st
     subprocess.run([installed, "db", "upgrade"], check=True, env=environment, cwd=tmp_path, timeout=120)
     with serving(installed, environment, tmp_path) as url:
         ready, discovery = httpx.get(f"{url}/readyz"), httpx.get(f"{url}/taxii2/")
+        page = httpx.get(f"{url}/docs")
+        scripts = [httpx.get(url + script) for script in re.findall(r'src="(/assets/[^"]+\.js)"', page.text)]
 
     assert ready.status_code == 200
+    assert [script.status_code for script in scripts] == [200, 200]
     assert discovery.status_code == 401
     assert discovery.json()["http_status"] == "401"
 
