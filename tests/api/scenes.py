@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taxii_server.storage import clocks
 from taxii_server.taxii import description
-from taxii_server.taxii.description.parameters import INDICATOR
+from taxii_server.taxii.description.parameters import INDICATOR, PUSHED
 from taxii_server.web.describing import examples
 from tests.api.demo import FEED
 from tests.taxii.alliance import TAXII
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     Scene = Callable[[Demo, pytest.MonkeyPatch], Awaitable[httpx.Response]]
 
 TOKEN: Final = "/oauth2/token"
-PUSHED: Final = "indicator--0c3bd6ae-3d4a-4c39-9c0b-6d1c2a1f3f55"
-"""The object that the examples of adding add, and that of removing removes."""
-
 OTHER_MEMBERS: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _STIX: Final = {"Content-Type": "application/stix+json;version=2.1"}
 _ENVELOPE: Final = {"Content-Type": TAXII}

@@ -159,5 +159,7 @@ def _record(name: str, status: int, example: str, body: Any) -> None:
     shared = package is description and status in SHARED and str(status) not in own
     file: Path = resources.files(package).joinpath("examples", f"{'errors' if shared else name}.json")  # type: ignore[assignment]
     kept = json.loads(file.read_text("utf-8"))
+    if _told(kept[str(status)][example]["value"]) == _told(body):
+        return
     kept[str(status)][example]["value"] = body
     file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -20,6 +20,7 @@ from taxii_server.domain.filters import Exactly, Filter, Keyword, VersionSpec
 from taxii_server.domain.stix_objects import Form
 
 _VERSION = 1
+_SPELLED = {"ids": "match[id]", "types": "match[type]", "versions": "match[version]", "forms": "match[spec_version]"}
 
 
 class Endpoint(StrEnum):
@@ -93,7 +94,10 @@ def resume(text: str, endpoint: Endpoint, collection_id: UUID, asked: Filter, gi
         return None
     for name in (field.name for field in fields(Filter) if field.name in given and field.name != "added_after"):
         if _as_set(getattr(asked, name)) != _as_set(getattr(cursor.want, name)):
-            message = f"this next continues a request with another {name}: repeat the first filters, or leave them out"
+            message = (
+                f"this next continues a request with another {_SPELLED[name]}: "
+                "repeat the first filters, or leave them out"
+            )
             raise BadCursor(message)
     return cursor if _covers(cursor, asked.added_after) else None
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 INDICATOR: Final = "indicator--bb28639b-2379-4150-872d-101c60c62553"
 """An object of the demo in two versions."""
 
+PUSHED: Final = "indicator--0c3bd6ae-3d4a-4c39-9c0b-6d1c2a1f3f55"
+"""The object that the examples of adding add, and that of removing removes."""
+
 _OTHER_INDICATOR: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _NAME: Final = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
 _VALUE: Final = {"type": "string", "minLength": 1, "pattern": "^[^,\\u0000]+$"}
@@ -49,7 +52,15 @@ def path_parameters() -> Mapping[str, Component]:
             status=("From the answer to a POST", "2d086da7-4bdc-4f91-900e-d77486753710"),
         ),
     ]
-    return {one["name"]: one for one in described}
+    return {one["name"]: one for one in described} | {
+        "DELETE object_id": _of_path(
+            "object_id",
+            "The STIX identifier of the object.",
+            _NAME,
+            component="object_id_to_delete",
+            pushed=("What the example of adding added", PUSHED),
+        ),
+    }
 
 
 def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Component]:
@@ -78,9 +89,10 @@ def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Compone
         ),
         _of_query(
             "next",
-            "Go on where the page that gave this value ended. It carries the filters of its request: leave them out, or "
-            "repeat them; other ones are refused, and so is a value of another endpoint. `limit` may change. Opaque: "
-            "take it as it is from the answer that said `more`. It doesn't expire.",
+            "Go on where the page that gave this value ended. Opaque: take it as it is from the answer that said `more`. It "
+            "carries the filters of its request: leave them out, or repeat them. Other `match` fields are refused, and so "
+            "is a value of another endpoint; one of another collection, or one that a later `added_after` has left behind, "
+            "is set aside. `limit` may change. It doesn't expire.",
             {"type": "string", "minLength": 1},
         ),
         _of_values(
@@ -109,7 +121,7 @@ def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Compone
         ),
     ]
     return {one["name"]: one for one in described} | {
-        "delete match[version]": _versions(
+        "DELETE match[version]": _versions(
             "Without it, and without `match[spec_version]`, every version goes. `all` and exact versions mean every "
             "specification version, unless `match[spec_version]` names some.",
             name="match_version_to_delete",
@@ -137,9 +149,11 @@ def _versions(default: str, name: str | None = None) -> Component:
     )
 
 
-def _of_path(name: str, description: str, schema: Mapping[str, Any], **examples: tuple[str, Any]) -> Component:
+def _of_path(
+    name: str, description: str, schema: Mapping[str, Any], component: str = "", **examples: tuple[str, Any]
+) -> Component:
     content = {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
-    return Component("parameters", name, content | {"examples": _examples(examples)})
+    return Component("parameters", component or name, content | {"examples": _examples(examples)})
 
 
 def _of_query(

@@ -57,7 +57,8 @@ def document(
     name = handler.__name__ if handler.__name__.startswith(_WORDS) else f"get_{handler.__name__}"
     text = TEXTS[name]
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    parameters = [*(path_parameters()[one] for one in names), *query]
+    known = path_parameters()
+    parameters = [*(known.get(f"{method} {one}", known[one]) for one in names), *query]
     responses = {status: _good(name, answers, status)}
     if text.kept:
         parameters.append(IF_NONE_MATCH)

@@ -156,7 +156,7 @@ def router(service: Service) -> APIRouter:
         delete_object,
         answers=None,
         errors=_READ_ERRORS,
-        query=(described["delete match[version]"], described["match[spec_version]"]),
+        query=(described["DELETE match[version]"], described["match[spec_version]"]),
     )
     document(
         routes,
