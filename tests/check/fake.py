@@ -166,6 +166,22 @@ def error(status: int, title: str, **headers: str) -> Reply:
     return Reply(status, {"title": title, "http_status": str(status)}, headers)
 
 
+def on(path: str, change: Any) -> Alter:
+    """Change the replies of one path that were granted."""
+    return lambda asked, reply: change(asked, reply) if asked.path == path and reply.status == 200 else reply
+
+
+def with_resource(**members: Any) -> Any:
+    """Set members of the resource; None takes one out."""
+
+    def change(_: Asked, reply: Reply) -> Reply:
+        changed = reply.resource | members
+        reply.resource = {name: value for name, value in changed.items() if value is not None}
+        return reply
+
+    return change
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     fake: FakeServer
