@@ -97,11 +97,12 @@ async def test_a_page_of_another_release_gets_the_present_files(exchange: Exchan
 
 
 @pytest.mark.anyio
-async def test_an_asset_that_is_known_is_not_sent_again(exchange: Exchange) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+async def test_an_asset_that_is_known_is_not_sent_again(exchange: Exchange, coding: str) -> None:
     """RFC 9110 §13.1.2."""
-    url = asset_files.url("swagger-ui-bundle.js")
-    first = await exchange.http.get(url)
-    again = await exchange.http.get(url, headers={"If-None-Match": first.headers["etag"]})
+    url, accept = asset_files.url("swagger-ui-bundle.js"), {"Accept-Encoding": coding}
+    first = await exchange.http.get(url, headers=accept)
+    again = await exchange.http.get(url, headers=accept | {"If-None-Match": first.headers["etag"]})
 
     assert again.status_code == 304
     assert again.content == b""
@@ -114,7 +115,9 @@ async def test_large_assets_travel_packed(exchange: Exchange) -> None:
         answer = await exchange.http.get(asset_files.url(name), headers={"Accept-Encoding": "gzip"})
 
         assert answer.headers["content-encoding"] == "gzip"
+        assert "Accept-Encoding" in answer.headers["vary"]
         assert int(answer.headers["content-length"]) < len(asset_files.contents()[name]) / 2
+        assert answer.content == asset_files.contents()[name]
 
 
 @pytest.mark.anyio

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+
+from taxii_server.web.compression import pack, wants_gzip
+from taxii_server.web.headers import header
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -59,16 +63,24 @@ def url(name: str) -> str:
 def router() -> APIRouter:
     """Make the route."""
     routes = APIRouter(include_in_schema=False)
+    packed: dict[str, bytes] = {}
 
     @routes.api_route("/assets/{contents_version}/{name}", methods=["GET", "HEAD"])
-    async def asset(contents_version: str, name: str) -> Response:
-        """Serve a file. Under another version's name it is the present one: a node of the next release may have made the page."""
+    async def asset(request: Request, contents_version: str, name: str) -> Response:
+        """Serve a file. Under another version's name it is the present one: a node of the next release may have made the page.
+
+        What is asked for by anybody is packed once, not each time.
+        """
         content = contents().get(name)
         if content is None:
             raise HTTPException(404)
         current = contents_version == version()
         keep = "public, max-age=31536000, immutable" if current else "no-cache"
         media_type = _MEDIA_TYPES[name.rpartition(".")[2]]
-        return Response(content, media_type=media_type, headers=_HEADERS | {"Cache-Control": keep})
+        headers = _HEADERS | {"Cache-Control": keep}
+        if wants_gzip(header(request.scope, b"accept-encoding"), len(content)):
+            content = packed[name] = packed.get(name) or await pack(content)
+            headers["Content-Encoding"] = "gzip"
+        return Response(content, media_type=media_type, headers=headers)
 
     return routes
