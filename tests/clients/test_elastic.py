@@ -179,7 +179,7 @@ async def test_its_bearer_is_a_token_fetched_as_gos_oauth2_does(feed: Feed) -> N
     quoted = basic(quote_plus(harbour.client_id), quote_plus(harbour.secret))
     form = {"grant_type": "client_credentials"}
     in_body = form | {"client_id": harbour.client_id, "client_secret": harbour.secret}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         granted = [await http.post(token_url, data=form, headers=quoted), await http.post(token_url, data=in_body)]
 
     for answer in granted:

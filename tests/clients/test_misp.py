@@ -76,7 +76,7 @@ async def test_the_limit_is_true_to_the_octet(feed: Feed, beyond: int, expected:
     octets = HEAD + COMMA.join(json.dumps(one).encode() for one in objects) + TAIL
     assert len(octets) == MAX_CONTENT_LENGTH + beyond
     headers = {**feed.live.as_("north"), "Accept": TAXII, "Content-Type": TAXII}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(f"{feed.url}objects/", content=octets, headers=headers)
 
     assert answer.status_code == expected

@@ -97,7 +97,7 @@ async def live_server(urls: DatabaseUrls, **over: Any) -> AsyncIterator[Live]:
             )
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
                     yield Live(exchange.app, http, exchange.alliance, exchange.clients, port)
             finally:
                 server.should_exit = True
