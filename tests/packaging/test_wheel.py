@@ -95,8 +95,10 @@ def test_it_holds_code_migrations_pages_and_types_and_no_tests(wheel: Path) -> N
     source = ROOT / "src"
     folders = [source / "taxii_server" / "site" / name for name in ("assets", "templates")]
     pages = {str(each.relative_to(source)) for folder in folders for each in folder.rglob("*.*")}
+    described = {"taxii/description/examples/errors.json", "oauth/examples/get_token.json", "site/integrators.md"}
 
     assert {"taxii_server/py.typed", "taxii_server/_migrations/env.py"} <= set(names)
+    assert {f"taxii_server/{name}" for name in described} <= set(names)
     assert len(pages) > 10
     assert pages <= set(names)
     assert [name for name in names if re.search(r"tests|__pycache__|\.pyc$", name)] == []

@@ -30,7 +30,9 @@ LAST: Final = header(
     example="2026-05-02T08:15:30.000005Z",
 )
 CHALLENGE: Final = header(
-    "WWW-Authenticate", "One for each way to authenticate, Basic and Bearer.", example=CHALLENGES[0]
+    "WWW-Authenticate",
+    'One for each way to authenticate, Basic and Bearer; after a token that did not hold with `error="invalid_token"`.',
+    example=CHALLENGES[0],
 )
 
 VARY: Final = vary("Accept, Accept-Encoding, Authorization")
