@@ -60,10 +60,10 @@ class Operation:
         Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
 
 
-def an_app() -> FastAPI:
+def an_app(**over: Any) -> FastAPI:
     """Build the application as `taxii-server openapi` does: it connects to nothing."""
     url = SecretStr("postgresql+psycopg://nobody@127.0.0.1/nothing")
-    return create_app(Settings.model_construct(database_url=url, secret_key=SecretStr("-")))
+    return create_app(Settings.model_construct(database_url=url, secret_key=SecretStr("-"), **over))
 
 
 @cache

@@ -179,3 +179,11 @@ def test_what_the_operator_says_of_the_server_stands_in_both() -> None:
         assert document["info"]["description"].startswith("Run by the desk.\n\n")
         assert document["info"]["contact"] == {"email": "desk@exchange.example"}
         assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_the_sizes_of_pages_are_this_servers_own() -> None:
+    """What the operator set is what an integrator reads."""
+    limit = documents(an_app(page_size=7, page_size_max=70))["taxii"]["components"]["parameters"]["limit"]
+
+    assert limit["schema"]["default"] == 7
+    assert "Without it 7; more than 70 is cut down" in limit["description"]
