@@ -17,7 +17,7 @@ def test_more_without_next() -> None:
         looked = look_at(fake.url)
 
     assert looked.faults == ["poll.paging"]
-    assert looked.of("poll.paging").seen == "more is true, but there is no next"
+    assert looked.of("poll.paging").seen == "1 page, 10 objects; more is true, but there is no next"
     assert "added_after" in str(looked.of("poll.paging").remedy)
 
 

@@ -97,12 +97,12 @@ async def test_a_page_of_another_release_gets_the_present_files(exchange: Exchan
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("coding", ["gzip", "identity"])
-async def test_an_asset_that_is_known_is_not_sent_again(exchange: Exchange, coding: str) -> None:
-    """RFC 9110 §13.1.2."""
-    url, accept = asset_files.url("swagger-ui-bundle.js"), {"Accept-Encoding": coding}
-    first = await exchange.http.get(url, headers=accept)
-    again = await exchange.http.get(url, headers=accept | {"If-None-Match": first.headers["etag"]})
+async def test_an_asset_that_is_known_is_not_sent_again(exchange: Exchange) -> None:
+    """RFC 9110 §13.1.2; its tag is the same packed and plain, as every tag here."""
+    url = asset_files.url("swagger-ui-bundle.js")
+    first = [await exchange.http.get(url, headers={"Accept-Encoding": coding}) for coding in ("gzip", "identity")]
+    (tag,) = {answer.headers["etag"] for answer in first}
+    again = await exchange.http.get(url, headers={"If-None-Match": tag})
 
     assert again.status_code == 304
     assert again.content == b""

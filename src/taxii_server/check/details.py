@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
 from taxii_server.check.exchange import TAXII, TAXII_20, Trace
 from taxii_server.check.look import Item, Look
-from taxii_server.check.polling import NotAPage, page_of, poll
+from taxii_server.check.polling import NotAPage, instant, page_of, poll
 from taxii_server.check.results import Finding, fault, good, skipped, warning
 from taxii_server.check.words import counted, listed
-from taxii_server.domain.timestamps import BadTimestamp, from_parameter
 
 _COMMON_TYPES: Final = ("indicator", "malware", "identity", "relationship", "tool", "campaign")
 
@@ -51,15 +49,8 @@ async def manifest(look: Look) -> Finding:
 
 
 def _same(one: Item, record: dict[str, Any]) -> bool:
-    mine, theirs = _instant(one.version), _instant(record["version"])
+    mine, theirs = instant(one.version), instant(record["version"])
     return one.id == record["id"] and (mine is None or theirs is None or mine == theirs)
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        return from_parameter(text)
-    except BadTimestamp:
-        return None
 
 
 async def type_filter(look: Look) -> Finding:

@@ -137,13 +137,7 @@ async def paging(look: Look) -> Finding:
         return skipped("there is nothing to page through")
     page, seen, given = look.pages[0], set(look.pages[0].objects), set[str]()
     repeats = 0
-    while page.more and len(look.pages) < look.options.pages:
-        if page.next is None:
-            return fault(
-                "more is true, but there is no next",
-                f"{_TELL}: many clients then ask for the same page for ever, taxii2-client among them. Until it is mended, let "
-                f"your client go on with added_after = {LAST}.",
-            )
+    while page.more and page.next is not None and len(look.pages) < look.options.pages:
         asked, given = page.next, {*given, page.next}
         try:
             page = await poll(look, next=asked)
@@ -165,15 +159,16 @@ async def paging(look: Look) -> Finding:
 def _paged(look: Look, page: Page, repeats: int) -> Finding:
     total = sum(len(one.objects) for one in look.pages)
     seen = f"{counted(len(look.pages), 'page')}, {counted(total, 'object')}"
+    if page.more and page.next is None:
+        return fault(
+            f"{seen}; more is true, but there is no next",
+            f"{_TELL}: many clients then ask for the same page for ever, taxii2-client among them. Until it is mended, let "
+            f"your client go on with added_after = {LAST}.",
+        )
     if repeats:
         return fault(
             f"{seen}, {repeats} of them sent more than once",
             f"{_TELL}: pages overlap, so some may be lost between them too.",
-        )
-    if page.more and page.next is None:
-        return fault(
-            f"{seen}; more is true, but there is no next",
-            f"{_TELL}: many clients then ask for the same page for ever, taxii2-client among them.",
         )
     if not page.more and page.next is not None:
         return warning(
@@ -195,7 +190,7 @@ async def dates(look: Look) -> Finding:
             f"{_TELL} (§3.2): a client can't tell where its next poll should begin; some then take their own clock and lose objects.",
         )
     texts = [page.headers[name] for page in pages for name in (FIRST, LAST)]
-    wrong = [one for one in texts if _instant(one) is None]
+    wrong = [one for one in texts if instant(one) is None]
     if wrong:
         return fault(
             f"{look.quote(wrong[0])} is no timestamp",
@@ -210,7 +205,8 @@ async def dates(look: Look) -> Finding:
     return good(f"both on every page, the last {look.quote(texts[-1])}")
 
 
-def _instant(text: str) -> datetime | None:
+def instant(text: str) -> datetime | None:
+    """Read a timestamp; None if it is none."""
     try:
         return from_parameter(text)
     except BadTimestamp:
@@ -221,7 +217,7 @@ async def order(look: Look) -> Finding:
     """Whether pages are oldest addition first (§3.3)."""
     before: datetime | None = None
     for number, page in enumerate((one for one in look.pages if one.objects), 1):
-        first, last = (_instant(page.headers[name]) for name in (FIRST, LAST))
+        first, last = (instant(page.headers[name]) for name in (FIRST, LAST))
         if first is None or last is None:
             continue
         if first > last:
@@ -247,8 +243,8 @@ async def again(look: Look) -> Finding:
         return good("nothing older, nothing twice")
     repeated = set(page.objects) & {one for each in look.pages for one in each.objects}
     of_the_last = repeated & set(last.objects)
-    first = _instant(page.headers.get(FIRST, ""))
-    start = _instant(after)
+    first = instant(page.headers.get(FIRST, ""))
+    start = instant(after)
     older = first is not None and start is not None and first <= start
     if repeated - of_the_last or (repeated and len(repeated) == len(last.objects) > 1) or (older and not repeated):
         return fault(

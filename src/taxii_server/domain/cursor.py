@@ -81,7 +81,7 @@ def resume(text: str, endpoint: Endpoint, collection_id: UUID, asked: Filter, gi
 
     Stale is what another collection gave, or a request that a new `added_after` has left behind: real clients keep
     `next` from one collection, and from one run, to the next. `given` names the fields of `asked` that the request
-    spelled out: the others must be the cursor's own.
+    spelled out: all of them but `added_after` must be the cursor's own.
 
     Raises:
         BadCursor: if it is malformed, of another endpoint, or contradicts the request.

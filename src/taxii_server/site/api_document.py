@@ -80,7 +80,7 @@ def router(app: FastAPI) -> APIRouter:
 
     def serving(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def document(request: Request) -> Response:
-            return Response(whole()[name], media_type="application/json", headers={"Cache-Control": "no-cache"})
+            return Response(whole()[name], media_type="application/json")
 
         return document
 

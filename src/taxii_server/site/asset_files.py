@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from taxii_server.web.compression import pack, wants_gzip
+from taxii_server.web.conditional import etag_of
 from taxii_server.web.headers import header
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def contents() -> dict[str, bytes]:
     folder = files(__package__) / "assets"
     found: list[Traversable] = [*folder.iterdir(), *(folder / "vendor").iterdir()]
     return {one.name: one.read_bytes() for one in sorted(found, key=str) if one.name.rpartition(".")[2] in _MEDIA_TYPES}
+
+
+@cache
+def _etag(name: str) -> str:
+    return etag_of(contents()[name]).decode("ascii")
 
 
 @cache
@@ -69,7 +75,7 @@ def router() -> APIRouter:
     async def asset(request: Request, contents_version: str, name: str) -> Response:
         """Serve a file. Under another version's name it is the present one: a node of the next release may have made the page.
 
-        What is asked for by anybody is packed once, not each time.
+        What is asked for by anybody is packed and tagged once, not each time.
         """
         content = contents().get(name)
         if content is None:
@@ -77,7 +83,7 @@ def router() -> APIRouter:
         current = contents_version == version()
         keep = "public, max-age=31536000, immutable" if current else "no-cache"
         media_type = _MEDIA_TYPES[name.rpartition(".")[2]]
-        headers = _HEADERS | {"Cache-Control": keep}
+        headers = _HEADERS | {"Cache-Control": keep, "ETag": _etag(name)}
         if wants_gzip(header(request.scope, b"accept-encoding"), len(content)):
             content = packed[name] = packed.get(name) or await pack(content)
             headers["Content-Encoding"] = "gzip"

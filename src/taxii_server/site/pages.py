@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _HEADERS: Final = {
-    "Cache-Control": "no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",

@@ -104,7 +104,7 @@ class Delivery:
         if keep is None:
             keep = face.good if status < HTTPStatus.BAD_REQUEST else face.bad
             headers.append((b"cache-control", keep))
-        headers += face.always if _NOSNIFF[0] not in own else face.always[1:]
+        headers += face.always
         if self._cross_origin and face.shared:
             headers += self._cross_origin.headers(scope, own.get(b"allow"))
         # a stream, or the head of a file that isn't read, can be neither tagged nor packed here
