@@ -8,7 +8,6 @@ import pty
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from taxii_server.cli import app
 from taxii_server.web import logs
 from tests.check.certificates import Authority, certified
 from tests.check.fake import CLIENT, OBJECTS, SECRET, Reply, fake_server, on, with_resource
-from tests.cli.processes import taxii_server
+from tests.cli.processes import running_demo
 
 
 @pytest.fixture(autouse=True)
@@ -203,18 +202,11 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
 
 def test_the_demo_is_well() -> None:
     """As a new user: start the demo, take what it prints, look at it from outside."""
-    with tempfile.TemporaryDirectory(prefix="taxii-check-", ignore_cleanup_errors=True) as made:
-        folder = Path(made)
-        folder.chmod(0o755)
-        settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
-        with taxii_server(
-            "demo", "--port", "0", "--data-dir", str(folder / "demo"), cwd=folder, settings=settings
-        ) as demo:
-            said = demo.wait_for("Stop it with Ctrl-C")
-            discovery = re.findall(r"discovery +(\S+)", said)[0]
-            secrets = re.findall(r"(?:reads|writes too) +(\S+)\s+(txs_\w+)", said)
-            results = [check(discovery, "--client", name, "--json", stdin=secret) for name, secret in secrets]
-            shown = check(discovery.removesuffix("taxii2/"), "--client", secrets[0][0], stdin=secrets[0][1])
+    with running_demo() as demo:
+        discovery = re.findall(r"discovery +(\S+)", demo.said)[0]
+        secrets = re.findall(r"(?:reads|writes too) +(\S+)\s+(txs_\w+)", demo.said)
+        results = [check(discovery, "--client", name, "--json", stdin=secret) for name, secret in secrets]
+        shown = check(discovery.removesuffix("taxii2/"), "--client", secrets[0][0], stdin=secrets[0][1])
 
     assert len(secrets) == 2
     for result in results:

@@ -1,12 +1,16 @@
 """taxii-server as a process of its own, for tests of what only a process shows."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 60.0
@@ -104,3 +108,28 @@ def taxii_server(*arguments: str, cwd: Path, settings: Mapping[str, str]) -> Ite
         process._listener.join(PATIENCE)
         if running.stdout is not None:
             running.stdout.close()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo: where it is, its two clients as id and secret, and what it printed."""
+
+    url: str
+    siem: tuple[str, str]
+    tool: tuple[str, str]
+    said: str
+
+
+@contextmanager
+def running_demo() -> Iterator[Demo]:
+    """Run `taxii-server demo`, as anybody starts it, on a port and data of its own."""
+    with tempfile.TemporaryDirectory(prefix="taxii-demo-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # the account that runs PostgreSQL gets in, also when tests run as root
+        settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
+        data = folder / "demo"
+        with taxii_server("demo", "--port", "0", "--data-dir", str(data), cwd=folder, settings=settings) as process:
+            said = process.wait_for("Stop it with Ctrl-C")
+            (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+            siem, tool = json.loads((data / "clients.json").read_text("utf-8"))
+            yield Demo(url, (siem[0], siem[1]), (tool[0], tool[1]), said)

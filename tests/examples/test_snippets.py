@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +21,7 @@ import httpx
 import pytest
 
 from tests import parts
-from tests.cli.processes import taxii_server
+from tests.cli.processes import Demo, running_demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +35,16 @@ _BLOCK = re.compile(r"^```(sh|python)( writes)?\n(.*?)^```$", re.MULTILINE | re.
 _PLACEHOLDER = re.compile(r"(harbour-bank|north-bank)\.[\w-]+\.…|txs_…|next=WzEsIm…")
 
 
-@dataclass
-class Demo:
-    """The demo, and its clients' secrets."""
+@dataclass(frozen=True)
+class Reader:
+    """Who reads the docs with the demo before them: what they put in the place of what is left out there."""
 
-    url: str
-    siem: tuple[str, str]
-    tool: tuple[str, str]
+    demo: Demo
     cursor: str
 
     def filled(self, text: str) -> str:
         """Replace what a reader replaces; a secret is that of the id before it."""
-        whose = self.siem
+        whose = self.demo.siem
 
         def put(found: re.Match[str]) -> str:
             nonlocal whose
@@ -55,26 +52,17 @@ class Demo:
                 return whose[1]
             if found[1] is None:
                 return f"next={self.cursor}"
-            whose = self.siem if found[1] == "harbour-bank" else self.tool
+            whose = self.demo.siem if found[1] == "harbour-bank" else self.demo.tool
             return whose[0]
 
-        return _PLACEHOLDER.sub(put, text.replace(DOCUMENTED_URL, self.url))
+        return _PLACEHOLDER.sub(put, text.replace(DOCUMENTED_URL, self.demo.url))
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with tempfile.TemporaryDirectory(prefix="taxii-docs-", ignore_cleanup_errors=True) as made:
-        folder = Path(made)
-        folder.chmod(0o755)  # the account that runs PostgreSQL gets in, also when tests run as root
-        arguments = ("demo", "--port", "0", "--data-dir", str(folder / "demo"))
-        settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
-        with taxii_server(*arguments, cwd=folder, settings=settings) as process:
-            said = process.wait_for("Stop it with Ctrl-C")
-            found = re.search(r"discovery +(http://\S+)/taxii2/", said)
-            assert found is not None
-            siem, tool = ((one[0], one[1]) for one in json.loads((folder / "demo/clients.json").read_text()))
-            page = httpx.get(f"{found[1]}{FEED}objects/", params={"limit": 5}, auth=siem).json()
-            yield Demo(found[1], siem, tool, page["next"])
+def reader() -> Iterator[Reader]:
+    with running_demo() as running:
+        page = httpx.get(f"{running.url}{FEED}objects/", params={"limit": 5}, auth=running.siem).json()
+        yield Reader(running, page["next"])
 
 
 @pytest.fixture
@@ -124,7 +112,7 @@ def test_the_documents_have_something_to_run() -> None:
 @pytest.mark.parametrize(
     "page", [one for one in PAGES if snippets(one)], ids=lambda one: one.relative_to(ROOT).as_posix()
 )
-def test_what_a_page_says_to_run_works(page: Path, demo: Demo, folder: Path) -> None:
+def test_what_a_page_says_to_run_works(page: Path, reader: Reader, folder: Path) -> None:
     """Shell blocks in one shell, in order, each command succeeding; Python blocks each by itself."""
     parts.need(shutil.which("curl"), "curl")
     found = snippets(page)
@@ -132,13 +120,13 @@ def test_what_a_page_says_to_run_works(page: Path, demo: Demo, folder: Path) -> 
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAXII_")}
     environment = inherited | {"PATH": tools, "CURL_HOME": str(folder), "HOME": str(folder)}
 
-    shell = "\n".join(demo.filled(block) for language, _, block in found if language == "sh")
+    shell = "\n".join(reader.filled(block) for language, _, block in found if language == "sh")
     runs = [["sh", "-euc", shell]] if shell else []
     for language, writes, block in found:
         if language == "python":
-            client_id, secret = demo.tool if writes else demo.siem
+            client_id, secret = reader.demo.tool if writes else reader.demo.siem
             given = f"CLIENT_ID, CLIENT_SECRET = {client_id!r}, {secret!r}\n"
-            runs.append([sys.executable, "-c", given + demo.filled(block)])
+            runs.append([sys.executable, "-c", given + reader.filled(block)])
     for command in runs:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100

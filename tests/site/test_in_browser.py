@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,7 +11,7 @@ import httpx
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.cli.processes import taxii_server
+from tests.cli.processes import Demo, running_demo
 from tests.factories import indicator
 from tests.site.browser import Browser, browser
 
@@ -52,28 +49,11 @@ return [...document.body.querySelectorAll("*")]
 """
 
 
-@dataclass(frozen=True)
-class Demo:
-    """The running demo, and its two clients as id and secret."""
-
-    url: str
-    siem: tuple[str, str]
-    tool: tuple[str, str]
-
-
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    """`taxii-server demo`, as anybody starts it."""
-    settings = {"TAXII_METRICS_PORT": "0", "TAXII_VALIDATOR_PROCESSES": "1"}
-    with tempfile.TemporaryDirectory(prefix="taxii-pages-", ignore_cleanup_errors=True) as made:
-        folder = Path(made)
-        folder.chmod(0o755)  # the account that runs PostgreSQL must reach it
-        data = folder / "demo"
-        with taxii_server("demo", "--port", "0", "--data-dir", str(data), cwd=folder, settings=settings) as process:
-            said = process.wait_for("Stop it with Ctrl-C")
-            (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
-            siem, tool = json.loads((data / "clients.json").read_text("utf-8"))
-            yield Demo(url, (siem[0], siem[1]), (tool[0], tool[1]))
+    """One demo for the module."""
+    with running_demo() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
