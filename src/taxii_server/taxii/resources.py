@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations.envelopes import MOST_OBJECTS
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 TIMESTAMP: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
 _UUID4: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _STIX_ID: Final = "^[A-Za-z0-9-]{1,250}--[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
-_MOST_OBJECTS: Final = 100_000
 
 Timestamp = Annotated[
     str,
@@ -189,7 +189,7 @@ class AdditionResource(Resource):
         list[StixObject],
         Field(
             min_length=1,
-            max_length=_MOST_OBJECTS,
+            max_length=MOST_OBJECTS,
             description="Each is judged by itself: one that is not valid is told in the status, and the others are stored.",
         ),
     ]
