@@ -1,9 +1,14 @@
-"""The pages in Chromium, with every other host out of reach: an integrator authorizes, polls, reads, and leaves no trace."""
+"""The pages in Chromium, with every other host out of reach: an integrator authorizes, polls, reads, and leaves no trace.
+
+PICTURES=folder pytest -m slow tests/site/test_in_browser.py keeps what was on screen at the end of each test, to look at.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -25,6 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 FEED = "/taxii2/fraud-intel/collections/indicators/objects/"
 TEMPLATE = "/taxii2/{trust_group}/collections/{collection}/objects/"
 PAGES = ("/", "/docs", "/docs/operators", "/redoc")
+PICTURES = os.environ.get("PICTURES")
 DRAWN = {"/": "h1", "/docs": ".opblock", "/docs/operators": ".opblock", "/redoc": "[data-section-id^='operation/']"}
 PAINTED = """
 const parse = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
@@ -64,14 +70,16 @@ def chromium(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Browser:
+def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Browser]:
     """The browser at desk size, in light, at an empty page, with nothing yet to complain of."""
     chromium.size(1280, 900)
     chromium.prefer("light")
     chromium.scripts(allowed=True)
     chromium.driver.get("about:blank")
     chromium.forget()
-    return chromium
+    yield chromium
+    if PICTURES:
+        chromium.picture(Path(PICTURES) / f"{re.sub(r'[^a-z0-9]+', '_', request.node.name)}.png")
 
 
 def drawn(page: Browser, path: str) -> None:
