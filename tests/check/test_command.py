@@ -64,6 +64,30 @@ def test_a_fault_is_4_and_says_what_to_do() -> None:
     assert "another-secret" not in result.output
 
 
+OURS = "txs_7ef143f641fffff9e9fe7e76781f9fce100a0f70effb22cec91ff77cda04a53c34370948"
+
+
+@pytest.mark.parametrize(
+    ("client", "secret", "told"),
+    [
+        (OURS, CLIENT, "swapped"),
+        (CLIENT, OURS[:-3], "not whole"),
+        (CLIENT, f"{OURS[:-1]}9", "not whole"),
+        (CLIENT, f"{CLIENT}:{OURS}", "the secret alone"),
+        (CLIENT, OURS, "Compare id and secret"),
+    ],
+    ids=["swapped", "cut off", "mistyped", "with its id", "whole"],
+)
+def test_a_slip_with_a_secret_is_told(client: str, secret: str, told: str) -> None:
+    """This server's secrets can be known by their form, and a slip by their checksum; none of them is shown."""
+    with fake_server() as fake:
+        result = check(fake.url, "--client", client, stdin=secret)
+
+    assert result.exit_code == 4
+    assert told in result.output
+    assert OURS[4:20] not in result.output
+
+
 def test_json() -> None:
     """One value, with ids that stay and all checks in it."""
     with fake_server(lambda _, reply: Reply(503, {"title": "Busy"}) if reply.status == 200 else reply) as fake:

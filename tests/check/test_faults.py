@@ -70,6 +70,27 @@ def test_a_wrong_secret(tokens: bool) -> None:
     assert looked.of("rights").because == "way-in"
 
 
+def test_what_is_odd_about_a_secret_is_told_when_it_is_refused() -> None:
+    """A hint of the caller's stands in place of the general advice, and only then."""
+    with fake_server() as fake:
+        refused = look_at(fake.url, secret="another-secret", doubt="It was cut off.")
+        taken = look_at(fake.url, doubt="It was cut off.")
+
+    assert refused.of("basic").remedy == "It was cut off."
+    assert "cut off" not in taken.text
+
+
+def test_a_mistyped_api_root() -> None:
+    """One fault; those that discovery names are told, and the server isn't blamed for what a wrong URL gives."""
+    with fake_server() as fake:
+        looked = look_at(f"{fake.url}/taxii2/feed/")
+
+    assert looked.faults == ["api-roots"]
+    assert looked.warnings == ["discovery"]
+    assert ROOT in looked.of("discovery").seen
+    assert {looked.of("accept").outcome, looked.of("slashes").outcome} == {Outcome.SKIPPED}
+
+
 def test_known_but_let_in_nowhere() -> None:
     """403 is not a wrong secret."""
     with fake_server(lambda _, reply: error(403, "Suspended") if reply.status == 200 else reply) as fake:

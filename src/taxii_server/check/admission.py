@@ -214,7 +214,7 @@ async def basic(look: Look) -> Finding:
     given = await look.http.get(look.asks_at, authorization=header)
     look.basic_works = _let_in(given)
     look.basic_refused = given.status == HTTPStatus.UNAUTHORIZED
-    return _verdict(look, given, "this id and secret", _COMPARE)
+    return _verdict(look, given, "this id and secret", look.options.doubt or _COMPARE)
 
 
 async def token(look: Look) -> Finding:

@@ -44,9 +44,10 @@ async def discovery(look: Look) -> Finding:
         )
     seen = f"{look.quote(resource['title'])}: {counted(len(urls), 'API Root')}"
     if look.root_urls[0] not in urls:
+        names = listed(look.quote(one.path) for one in urls if one is not None)
         return warning(
-            f"{seen}, without the one that was given",
-            "Clients that begin with discovery won't find it: ask the operator whether that is meant.",
+            f"{seen}, without the one that was given: {names}",
+            "Is one of these meant? Clients that begin with discovery won't find another: ask the operator.",
         )
     default = f"default {look.quote(_path(given.url, resource['default']))}" if "default" in resource else "no default"
     return good(f"{seen}, {default}")
@@ -112,6 +113,8 @@ async def accept(look: Look) -> Finding:
         )
     told = "406 to nonsense" if nonsense.status == HTTPStatus.NOT_ACCEPTABLE else "whatever is asked"
     if not bare.ok:
+        if not (await look.ask(where)).ok:
+            return skipped(f"HTTP {bare.status}, whatever is asked for")
         return warning(
             f"HTTP {bare.status} to {_BARE} without a version; {told}",
             f"Set your client to send Accept: {TAXII}. The server should take both (§1.6.8.2).",
@@ -133,6 +136,8 @@ async def slashes(look: Look) -> Finding:
             "another server",
             "A client that follows loses or leaks its credentials there: tell the operator. Write URLs with their last slash.",
         )
+    if not (await look.ask(where)).ok:
+        return skipped(f"HTTP {given.status} with and without it")
     return warning(f"HTTP {given.status} without the last slash", "Write URLs with their last slash.")
 
 
@@ -315,7 +320,7 @@ async def rights(look: Look) -> list[Finding]:
         findings.append(
             fault(
                 "no collection can be read or written",
-                "No rights: ask the operator to grant this client's member some.",
+                "No rights: ask the operator what this client's member was granted, and to which rights the client was narrowed.",
             )
         )
     elif not any(one.can_read for one in look.collections):

@@ -25,6 +25,8 @@ class Options:
     url: str
     client_id: str | None = None
     secret: str | None = field(default=None, repr=False)
+    doubt: str | None = None
+    """What seems odd about id and secret, and what to do; told if they are refused."""
     token: str | None = field(default=None, repr=False)
     token_url: str | None = None
     ca_file: Path | None = None

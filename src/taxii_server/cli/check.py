@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from taxii_server.auth import secrets
 from taxii_server.check import tls
 from taxii_server.check.look import Options
 from taxii_server.check.results import Outcome, Result, Summary, summary
@@ -83,10 +84,13 @@ def check(
 
     It reads and never writes. Exits with 4 if something is wrong, with what to do about it.
     """
+    client_id = _client_id(client)
+    secret = _given("TAXII_CLIENT_SECRET", "Client secret") if client_id is not None else None
     options = Options(
         url=url,
-        client_id=_client_id(client),
-        secret=_given("TAXII_CLIENT_SECRET", "Client secret") if client is not None else None,
+        client_id=client_id,
+        secret=secret,
+        doubt=_doubt(client_id, secret) if client_id is not None and secret is not None else None,
         token=_token() if token else None,
         token_url=token_url,
         ca_file=ca_file,
@@ -135,6 +139,19 @@ def _given(variable: str, what: str) -> str:
     if not secret.strip():
         raise typer.BadParameter(f"nothing was given: set {variable}, or write it to stdin", param_hint=what.lower())
     return secret.strip()
+
+
+def _doubt(client_id: str, secret: str) -> str | None:
+    """What only a secret of ours tells by its form; other servers' are left alone."""
+    if client_id.startswith(secrets.PREFIX):
+        return (
+            "The id looks like a secret: are the two swapped? If so it has been on a command line: ask for another one."
+        )
+    if secret.startswith(f"{client_id}:"):
+        return "It begins with the id and a colon: give the secret alone."
+    if secret.startswith(secrets.PREFIX) and not secrets.well_formed(secret):
+        return "The secret is not whole: its checksum doesn't fit, so it was cut off or mistyped. Copy it once more."
+    return None
 
 
 def _token() -> str:
