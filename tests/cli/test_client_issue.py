@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from tests.factories import indicator, stix_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.cli.conftest import Run
 
@@ -109,6 +110,21 @@ def test_a_client_gets_lines_for_what_it_may_do_and_no_others(run: Run, server: 
             assert '"http_status"' not in shell([line], tmp_path)
         program = out[out.index("from taxii2client") :]
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+
+
+def test_the_line_that_looks_whether_it_works_is_printed(
+    run: Run, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It works as it stands, from a machine without the server's settings."""
+    issued = run("client", "issue", "north-bank", "--name", "tool")
+    for name in [one for one in os.environ if one.startswith("TAXII_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+
+    told = shell(pasted(issued.out, "TAXII_CLIENT_SECRET="), tmp_path)
+
+    assert f"✓ URL             {server}/taxii2/" in told
+    assert "All is well" in told
 
 
 def test_what_products_ask_for_is_printed(run: Run, alliance: None) -> None:

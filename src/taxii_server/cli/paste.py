@@ -23,6 +23,7 @@ def lines(issued: IssuedClient, reach: Reach, public_url: str) -> list[str]:
     """
     read, write = _of(reach.collections, Right.READ), _of(reach.collections, Right.WRITE)
     said = ["", *_places(reach.collections, public_url), "", *_curl(issued, read, write, public_url)]
+    said += ["", "Whether all is well from where it will run, step by step:", "", _check(issued, public_url)]
     if read or write:
         said += ["", "The same in Python, with pip install taxii2-client:", "", *python(issued, reach, public_url)]
     return said
@@ -110,6 +111,11 @@ def _curl(issued: IssuedClient, read: Reached | None, write: Reached | None, pub
         f"TOKEN=$(curl -s {basic} -d grant_type=client_credentials {public_url}/oauth2/token | {_PICK})",
         f'curl -H "Authorization: Bearer $TOKEN" {_ACCEPT} {public_url}/taxii2/',
     ]
+
+
+def _check(issued: IssuedClient, public_url: str) -> str:
+    secret = f"TAXII_CLIENT_SECRET='{issued.client_secret}'"
+    return f"{secret} taxii-server check {public_url}/taxii2/ --client '{issued.client_id}'"
 
 
 def _collection(name: str, issued: IssuedClient, url: str) -> list[str]:
