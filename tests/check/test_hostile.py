@@ -16,7 +16,7 @@ import pytest
 from taxii_server.check import exchange
 from taxii_server.check.results import Outcome
 from tests.check.conftest import look_at
-from tests.check.fake import CLIENT, OBJECTS, ROOT, SECRET, TOKEN, Asked, Reply, error, fake_server
+from tests.check.fake import CLIENT, OBJECTS, ROOT, SECRET, TOKEN, Asked, Reply, error, fake_server, on
 
 PACKED = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
 
@@ -211,6 +211,43 @@ def test_what_a_server_says_does_nothing_to_a_terminal() -> None:
     assert "\\u001b[2J" in looked.text
     assert not {"\x1b", "\r", "\x07", "\u202e", "\u200b", "\x9b"} & set(looked.text)
     assert all("\n" not in one.seen for one in looked.results)
+
+
+def test_a_server_that_says_much_is_cut_short() -> None:
+    """Whatever there is much of: what went before stays on the screen."""
+    challenges = ", ".join(f"Basic, scheme{number}" for number in range(20_000))
+
+    def chatter(asked: Asked, reply: Reply) -> Reply:
+        if asked.path == "/oauth2/token":
+            return Reply(200, body=b'{"access_token": "the-token-of-the-tests", "expires_in": ' + b"9" * 4000 + b"}")
+        if reply.status == 401:
+            reply.headers["WWW-Authenticate"] = challenges[:60_000]
+        if reply.status == 200 and asked.path == "/taxii2/":
+            reply.resource["api_roots"] = [*reply.resource["api_roots"], *["//x"] * 1000]
+        return reply
+
+    with fake_server(chatter, tokens=True) as fake:
+        looked = look_at(fake.url)
+
+    assert looked.of("discovery").seen.startswith("api_roots holds")
+    assert looked.of("token").seen.startswith("the server takes a token for 9,999")
+    assert max(len(one.seen) for one in looked.results) <= 2000
+
+
+def test_api_roots_without_number_are_not_all_read() -> None:
+    """8 MiB hold a million of them, and each takes a moment to take apart."""
+
+    def many(_: Asked, reply: Reply) -> Reply:
+        reply.resource["api_roots"] += ["/x/"] * 100_000
+        return reply
+
+    with fake_server(on("/taxii2/", many)) as fake:
+        started = monotonic()
+        looked = look_at(fake.url, api_root=ROOT.split("/")[-2])
+
+    assert looked.faults == []
+    assert "100,001 API Roots" in looked.of("discovery").seen
+    assert monotonic() - started < 10
 
 
 def test_a_drip_is_given_up() -> None:

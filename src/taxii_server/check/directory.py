@@ -20,6 +20,7 @@ _NONSENSE: Final = "application/x-nothing-of-the-kind"
 _BARE: Final = "application/taxii+json"
 _SMALL: Final = 64 * 1024
 _MOST_ROOTS: Final = 10
+_MOST_NAMED: Final = 1000
 _MOST_LISTED: Final = 20
 
 
@@ -29,8 +30,9 @@ async def discovery(look: Look) -> Finding:
     resource = given.resource
     if not given.ok or resource is None:
         return _no_discovery(look, given, explicit=explicit)
-    named = resource.get("api_roots")
-    urls = [joined(given.url, one) for one in (named if isinstance(named, list) else ())]
+    listing = resource.get("api_roots")
+    named = listing if isinstance(listing, list) else []
+    urls = [joined(given.url, one) for one in named[:_MOST_NAMED]]
     if explicit:
         look.root_urls = [one for one in urls if one is not None]
     if wrong := _wrong_discovery(look, resource):
@@ -42,7 +44,7 @@ async def discovery(look: Look) -> Finding:
             "it names no API Root for these credentials",
             "No grant: ask the operator which trust group this client should see.",
         )
-    seen = f"{look.quote(resource['title'])}: {counted(len(urls), 'API Root')}"
+    seen = f"{look.quote(resource['title'])}: {counted(len(named), 'API Root')}"
     if look.root_urls[0] not in urls:
         names = listed(look.quote(one.path) for one in urls if one is not None)
         return warning(
@@ -87,7 +89,7 @@ def _wrong_discovery(look: Look, resource: dict[str, Any]) -> list[str]:
     roots = resource.get("api_roots")
     if roots is not None and not (isinstance(roots, list) and all(_text(one) for one in roots)):
         return [*wrong, "api_roots is no list of URLs"]
-    for one in roots or ():
+    for one in (roots or ())[:_MOST_NAMED]:
         url = joined(look.address.base, one)
         if url is None or url.scheme not in {"http", "https"} or "?" in one or one.startswith(("//", "../")):
             wrong.append(f"api_roots holds {look.quote(one)}, which is no URL of an API Root")

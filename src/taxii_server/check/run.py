@@ -13,7 +13,7 @@ from taxii_server.check.exchange import Exchange, NoAnswer
 from taxii_server.check.look import Look, Options
 from taxii_server.check.polling import NotAPage
 from taxii_server.check.results import Finding, Outcome, Result, fault, skipped
-from taxii_server.check.words import Redaction, plain
+from taxii_server.check.words import Redaction, plain, shortened
 
 _Ask = Callable[[Look], Awaitable[Finding | list[Finding]]]
 
@@ -22,6 +22,8 @@ _ADMISSION: Final = "Clock and credentials"
 _DIRECTORY: Final = "What is there"
 _POLL: Final = "A poll"
 _FORM: Final = "Form"
+
+_LONGEST: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,10 @@ async def _findings(check: Check, look: Look) -> list[Finding]:
 
 
 def _result(check: Check, finding: Finding, cause: _Cause | None, look: Look) -> Result:
-    """The one place where words leave: no secret and no control character gets past it."""
+    """The one place where words leave: no secret, no control character and no flood of them gets past it."""
 
     def clean(text: str | None) -> str | None:
-        return None if text is None else plain(look.redacted(text))
+        return None if text is None else shortened(plain(look.redacted(text)), _LONGEST)
 
     return Result(
         check=check.id,
