@@ -306,6 +306,32 @@ def test_a_page_fits_a_phone(page: Browser, path: str) -> None:
     assert page.run("return document.documentElement.scrollWidth") == 360
 
 
+def test_every_request_fits_a_phone(page: Browser) -> None:
+    """Opened, with its form, its answers and their examples."""
+    page.size(360, 740)
+    drawn(page, "/docs")
+
+    widths = {}
+    for summary in page.driver.find_elements(By.CSS_SELECTOR, ".opblock-summary-control"):
+        name = str(summary.get_attribute("textContent"))
+        page.run("arguments[0].click()", summary)
+        page.find(".opblock.is-open .responses-table")
+        widths[name] = page.run("return document.documentElement.scrollWidth")
+        page.run("arguments[0].click()", summary)
+        page.until(lambda: not page.driver.find_elements(By.CSS_SELECTOR, ".opblock.is-open"), f"{name} stays open")
+
+    assert len(widths) > 10
+    assert {name: width for name, width in widths.items() if width != 360} == {}
+
+
+def test_the_focus_can_be_seen_in_the_reference(page: Browser) -> None:
+    """WCAG 2.2 §2.4.7, in the field for searching as well."""
+    drawn(page, "/redoc")
+    page.find("input.search-input").send_keys("x")
+
+    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_without_scripts_the_pages_say_what_to_do(page: Browser, path: str) -> None:
     """The overview is whole; the others link to the document that they would show."""

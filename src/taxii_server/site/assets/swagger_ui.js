@@ -74,6 +74,10 @@
       info.contact.name ??= "the operator";
     }
     for (const parameter of Object.values(document.components?.parameters ?? {})) {
+      // shown by their parts, such items would be "any | string"; what may be given is said in words
+      if (parameter.schema?.items?.anyOf) {
+        parameter.schema = { type: "array", items: { type: "string" } };
+      }
       if (parameter.name === "limit") {
         delete parameter.schema?.default;
       } else if (!parameter.required && parameter.examples) {
