@@ -72,6 +72,9 @@ class Sink:
 
     def __init__(self, file: Path, collection: str) -> None:
         self._collection = collection
+        file.touch(
+            0o600
+        )  # what was shared is for nobody else on this machine; SQLite gives its other files the same mode
         self._database = sqlite3.connect(file, isolation_level=None, timeout=60)
         self._database.execute("PRAGMA journal_mode = WAL")  # readers don't hold it up
         self._database.execute("PRAGMA synchronous = FULL")  # a commit outlasts a power cut
@@ -158,7 +161,7 @@ def main() -> int:
             if options.once:
                 return 0
             time.sleep(options.interval)
-    except (TaxiiError, sqlite3.Error) as error:
+    except (TaxiiError, sqlite3.Error, OSError) as error:
         print(f"{options.collection}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

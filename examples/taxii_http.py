@@ -74,7 +74,9 @@ class Taxii:
         self._backoff = backoff
         # httpx asks for gzip by itself, follows no redirects (they could lead credentials astray) and verifies TLS
         timeout = httpx.Timeout(10, read=120)
-        self._http = httpx.Client(auth=_auth(), headers={"Accept": MEDIA_TYPE}, timeout=timeout)
+        # plain http:// is for this machine alone, so it goes through no proxy, which would read the credentials
+        mounts = {"http://": None}
+        self._http = httpx.Client(auth=_auth(), headers={"Accept": MEDIA_TYPE}, timeout=timeout, mounts=mounts)
 
     def get(self, url: str, params: Mapping[str, str | int | None] | None = None) -> tuple[Body, Mapping[str, str]]:
         """GET a resource and its headers; parameters that are None are left out."""

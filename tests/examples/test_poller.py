@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -225,13 +227,16 @@ def test_a_refused_token_is_replaced_once(feed: Site) -> None:
 
 
 def test_a_poll_without_news_stores_nothing_and_asks_once(feed: Site) -> None:
-    """The next run begins where the last one ended, and asks for gzip."""
+    """The next run begins where the last one ended; nothing moves while there is nothing at all."""
     file = feed.folder / "feed.sqlite"
     with proxy_to(feed) as proxy:
-        push(feed, [indicator(id=stix_id("indicator", number)) for number in range(3)])
         url = proxy.url(feed.collection)
+        empty = feed.run("poller.py", url, str(file), "--once")
+        proxy.seen.clear()
+        push(feed, [indicator(id=stix_id("indicator", number)) for number in range(3)])
         first, second = (feed.run("poller.py", url, str(file), "--once") for _ in range(2))
 
+    assert empty.stdout == "0 new, up to None\n"
     assert first.stdout.startswith("3 new, up to ")
     assert second.stdout.startswith("0 new, up to ")
     assert len(proxy.seen) == 2
@@ -288,6 +293,31 @@ def test_credentials_go_nowhere_in_clear(feed: Site, url: str, said: str) -> Non
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_what_stays_on_this_machine_goes_through_no_proxy(feed: Site, variable: str) -> None:
+    """A bank's machines name a proxy for all; it would read the credentials of a plain http:// URL."""
+    push(feed, [indicator()])
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        env = {"no_proxy": "", "NO_PROXY": "", variable: f"http://127.0.0.1:{proxy.getsockname()[1]}"}
+        done = feed.run("poller.py", feed.collection, "feed.sqlite", "--once", "--patience", "1", env=env)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+    assert (done.returncode, len(received(feed.folder / "feed.sqlite"))) == (0, 1)
+
+
+def test_what_was_received_is_for_its_owner_alone(feed: Site) -> None:
+    """TLP:RED may be among it."""
+    umask = os.umask(0o022)
+    try:
+        feed.run("poller.py", feed.collection, "feed.sqlite", "--once")
+    finally:
+        os.umask(umask)
+
+    assert [oct(file.stat().st_mode & 0o777) for file in feed.folder.glob("feed.sqlite*")] == ["0o600"]
+
+
 def test_a_wrong_secret_is_told_by_the_token_endpoint(feed: Site) -> None:
     """It is not tried again, and what the endpoint says is given on."""
     env = {"TAXII_TOKEN_URL": f"http://127.0.0.1:{feed.port}/oauth2/token", "TAXII_CLIENT_SECRET": "wrong"}
@@ -302,7 +332,7 @@ def test_a_database_that_cannot_be_written_is_told(feed: Site) -> None:
     done = feed.run("poller.py", feed.collection, "missing/feed.sqlite", "--once")
 
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "unable to open database file" in done.stderr
+    assert "No such file or directory: 'missing/feed.sqlite'" in done.stderr
 
 
 def test_the_objects_url_will_do(feed: Site) -> None:
