@@ -46,6 +46,6 @@ class CrossOrigin:
         told: Headers = [(b"access-control-allow-origin", origin)]
         if scope["method"] != "OPTIONS":
             return [*told, _EXPOSED]
-        if allow is None or header(scope, b"access-control-request-method") is None:
+        if allow is None:
             return told
         return [*told, (b"access-control-allow-methods", allow), *_PREFLIGHT]
