@@ -161,6 +161,13 @@ def test_a_pending_status_is_asked_until_it_is_complete(feed: Site, proxy: Proxy
     assert report == {"objects": 2, "stored": 1, "refused": failures, "pending": 0}
     assert proxy.seen[-1][1].endswith(f"/fraud-intel/status/{pending['id']}/")
 
+    # the list of failures is optional (§4.3.1)
+    proxy.faults.extend([None, answer(202, {name: value for name, value in complete.items() if name != "failures"})])
+    _, report = push(feed, proxy, objects)
+
+    unnamed = {"id": None, "version": None, "message": f"refused, see status {pending['id']}"}
+    assert report == {"objects": 2, "stored": 1, "refused": [unnamed], "pending": 0}
+
     proxy.faults.extend([None, answer(202, pending), *[answer(200, pending)] * 9])
     done, report = push(feed, proxy, objects, "--patience", "0.5")
 
