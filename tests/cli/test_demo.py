@@ -6,10 +6,12 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,21 @@ def test_demo_objects_are_the_same_on_every_run_and_nobodys() -> None:
         address.startswith(("192.0.2.", "198.51.100.", "203.0.113."))
         for address in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text)
     )
+
+
+def test_the_demo_starts_beside_whatever_has_the_port_of_the_metrics(folder: Path) -> None:
+    """Nobody watches a demo: it answers metrics only if a port for them was set."""
+    settings = {"TAXII_VALIDATOR_PROCESSES": "1"}
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it: as good
+            taken.bind(("127.0.0.1", 9464))
+            taken.listen()
+        arguments = ("demo", "--port", "0", "--data-dir", str(folder / "demo"))
+        with taxii_server(*arguments, cwd=folder, settings=settings) as process:
+            said = process.wait_for("Stop it with Ctrl-C")
+
+    assert "/taxii2/" in said
 
 
 def test_what_the_demo_prints_works_as_printed(folder: Path) -> None:

@@ -57,7 +57,14 @@ def _demo(listening: Listening, data_dir: Path | None) -> None:
         here.run(partial(_push, here=here))
         siem, tool = _clients(here, folder / _SECRETS_FILE)
         reach = here.run(partial(clients.reach, client_id=siem.client_id))
-        run_server(here, listening, lambda url: _tell(url, siem, tool, reach))
+        run_server(_unwatched(here), listening, lambda url: _tell(url, siem, tool, reach))
+
+
+def _unwatched(here: Place) -> Place:
+    """Without metrics, unless a port was set for them: theirs may well be another server's."""
+    if "metrics_port" in here.settings.model_fields_set:
+        return here
+    return replace(here, settings=here.settings.model_copy(update={"metrics_port": 0}))
 
 
 async def _push(db: Database, here: Place) -> None:
