@@ -29,7 +29,7 @@ trust_groups:
       - alias: a-feed
         title: It's a feed with "quotes" & $(signs)
         grants: {north-bank: [read], harbour-bank: [read]}
-      - {alias: b-both, title: Both ways, grants: {north-bank: [read, write]}}
+      - {alias: b-both, title: To and fro, grants: {north-bank: [read, write]}}
       - {alias: c-drop, title: A letter box, grants: {harbour-bank: [write], meadow-bank: [write]}}
 members:
   north-bank: {name: North Bank}
@@ -134,7 +134,7 @@ def test_what_products_ask_for_is_printed(run: Run, alliance: None) -> None:
     lines = out.splitlines()
     identity = next(line.split()[1] for line in lines if line.startswith("  id "))
     assert "discovery      http://127.0.0.1:8000/taxii2/" in lines
-    assert "collection     Both ways (may read and write)" in lines
+    assert "collection     To and fro (may read and write)" in lines
     assert "  API root     http://127.0.0.1:8000/taxii2/fraud-intel/" in lines
     assert f"  objects      http://127.0.0.1:8000/taxii2/fraud-intel/collections/{identity}/objects/" in lines
     assert "signs" not in out
