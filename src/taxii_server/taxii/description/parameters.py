@@ -140,7 +140,7 @@ def _versions(default: str, name: str | None = None) -> Component:
         "Which versions of each object: `last` or `first` of those that the other filters leave, `all`, or exact "
         "versions: the `version` of a manifest, an object's own `modified` or `created`. With commas between them, the "
         f"union of what each gives; `all` stands alone. {default}",
-        {"anyOf": [{"enum": ["last", "first", "all"]}, exact]},
+        {"anyOf": [{"type": "string", "enum": ["last", "first", "all"]}, exact]},
         {"uniqueItems": True, "anyOf": [{"maxItems": 1}, {"items": {"not": {"const": "all"}}}]},
         name=name,
         all=("Every version", ["all"]),
