@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import uvicorn
 from pydantic import SecretStr
 
 from taxii_server import cli
@@ -21,9 +19,8 @@ from taxii_server.operations import alliance, alliance_file, clients, transfer
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import Settings
 from taxii_server.storage.engine import Database
-from taxii_server.web.bounded_http import BoundedHttp
 from tests.taxii.alliance import TAXII, basic
-from tests.taxii.live import _Quiet
+from tests.taxii.live import behind_uvicorn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,16 +89,8 @@ async def serving(demo: Demo) -> AsyncIterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
-        config = uvicorn.Config(
-            demo.app, http=BoundedHttp, lifespan="off", access_log=False, server_header=False, log_config=None
-        )
-        server = _Quiet(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
+        async with behind_uvicorn(demo.app, listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
 
 
 async def _fill(url: str, settings: Settings) -> dict[str, IssuedClient]:

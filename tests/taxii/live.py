@@ -22,6 +22,8 @@ from tests.taxii.alliance import Exchange, exchange_on
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from fastapi import FastAPI
+
     from taxii_server.storage.embedded import DatabaseUrls
 
 
@@ -84,24 +86,31 @@ async def live_server(urls: DatabaseUrls, **over: Any) -> AsyncIterator[Live]:
         listener.listen(128)
         port: int = listener.getsockname()[1]
         async with exchange_on(urls, **{"public_url": f"http://127.0.0.1:{port}"} | over) as exchange:
-            server = _Quiet(
-                uvicorn.Config(
-                    exchange.app,
-                    http=BoundedHttp,
-                    lifespan="off",  # the exchange runs it
-                    access_log=False,
-                    server_header=False,
-                    log_config=None,
-                    timeout_graceful_shutdown=5,
-                ),
-            )
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            try:
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-                    yield Live(exchange.app, http, exchange.alliance, exchange.clients, port)
-            finally:
-                server.should_exit = True
-                await serving
+            base_url = f"http://127.0.0.1:{port}"
+            async with behind_uvicorn(exchange.app, listener), httpx.AsyncClient(base_url=base_url, timeout=60) as http:
+                yield Live(exchange.app, http, exchange.alliance, exchange.clients, port)
+
+
+@asynccontextmanager
+async def behind_uvicorn(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an application, whose lifespan runs already, on a socket that listens."""
+    server = _Quiet(
+        uvicorn.Config(
+            app,
+            http=BoundedHttp,
+            lifespan="off",
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            timeout_graceful_shutdown=5,
+        ),
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 class _Quiet(uvicorn.Server):

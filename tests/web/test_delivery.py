@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 TEXT = b"0123456789" * 1000
-GZIP = {"accept-encoding": "gzip"}
 
 
 async def delivered(
