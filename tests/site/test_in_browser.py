@@ -34,22 +34,22 @@ PICTURES = os.environ.get("PICTURES")
 DRAWN = {"/": "h1", "/docs": ".opblock", "/docs/operators": ".opblock", "/redoc": "[data-section-id^='operation/']"}
 PAINTED = """
 const parse = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
+const over = ([r, g, b, a = 1], below) => [r, g, b].map((one, at) => one * a + below[at] * (1 - a));
 const light = (parts) => {
-  const [r, g, b] = parts.slice(0, 3).map((one) => one / 255).map(
+  const [r, g, b] = parts.map((one) => one / 255).map(
     (one) => (one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const ground = (element) => {
-  for (let one = element; one; one = one.parentElement) {
-    const colour = parse(getComputedStyle(one).backgroundColor);
-    if (colour[3] !== 0) return colour;
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches ? [0, 0, 0] : [255, 255, 255];
+  const colour = element && parse(getComputedStyle(element).backgroundColor);
+  if (!element) return matchMedia("(prefers-color-scheme: dark)").matches ? [0, 0, 0] : [255, 255, 255];
+  return colour[3] === undefined ? colour : over(colour, ground(element.parentElement));
 };
-return [...document.body.querySelectorAll("*")]
+return [...(arguments[0] || document.body).querySelectorAll("*")]
   .filter((one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) && one.offsetParent)
   .map((one) => {
-    const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground(one))].sort((x, y) => y - x);
+    const below = ground(one);
+    const [a, b] = [light(over(parse(getComputedStyle(one).color), below)), light(below)].sort((x, y) => y - x);
     return [one.textContent.trim().slice(0, 40), (a + 0.05) / (b + 0.05)];
   });
 """
@@ -295,6 +295,23 @@ def test_the_overview_can_be_read(page: Browser, scheme: str) -> None:
     assert [(text, round(ratio, 1)) for text, ratio in painted if ratio < 4.5] == []
     assert page.find(".skip").rect["height"] > 20
     assert page.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["Read objects", "Add objects", "Remove one object", "Get an access token"])
+def test_a_request_can_be_read(page: Browser, scheme: str, name: str) -> None:
+    """WCAG 2.2 §1.4.3 for the form, the answer that came and those that may come, and for the dialog of credentials."""
+    page.prefer(scheme)
+    drawn(page, "/docs")
+    page.click(".opblock-summary-control", name)
+    page.click(".opblock.is-open .execute")
+    page.find(".opblock.is-open .live-responses-table .response-col_status", "4")
+    request = page.run(PAINTED, page.find(".opblock.is-open"))
+    page.click(".scheme-container .btn.authorize")
+    dialog = page.run(PAINTED, page.find(".modal-ux"))
+
+    assert min(len(request), len(dialog)) > 10
+    assert {text: round(ratio, 1) for text, ratio in request + dialog if ratio < 4.5} == {}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
