@@ -250,6 +250,26 @@ def test_api_roots_without_number_are_not_all_read() -> None:
     assert monotonic() - started < 10
 
 
+def test_a_page_of_a_million_objects_is_not_kept() -> None:
+    """One comes in 8 MiB, and a check reads several pages."""
+    many = Reply(200, body=b'{"more": true, "next": "x", "objects": [' + b"{}," * 1_000_000 + b"{}]}")
+    with fake_server(on(OBJECTS, lambda *_: many)) as fake:
+        looked = look_at(fake.url)
+
+    assert looked.faults == ["poll"]
+    assert looked.of("poll").seen == "1,000,001 objects came where limit=10 was asked for"
+
+
+def test_a_million_collections_are_not_looked_at() -> None:
+    """Each would be kept, and what is wrong with it."""
+    many = Reply(200, body=b'{"collections": [' + b"{}," * 1_000_000 + b"{}]}")
+    with fake_server(on(f"{ROOT}collections/", lambda *_: many)) as fake:
+        looked = look_at(fake.url)
+
+    assert looked.faults == ["collections"]
+    assert looked.of("collections").seen == "1,000,001 collections, and they were not looked at"
+
+
 def test_a_drip_is_given_up() -> None:
     """An octet at a time keeps every other limit from running out."""
     with fake_server(lambda *_: Reply(200, body=itertools.repeat(b" "))) as fake:

@@ -22,6 +22,7 @@ _SMALL: Final = 64 * 1024
 _MOST_ROOTS: Final = 10
 _MOST_NAMED: Final = 1000
 _MOST_LISTED: Final = 20
+_MOST_COLLECTIONS: Final = 10_000
 
 
 async def discovery(look: Look) -> Finding:
@@ -260,6 +261,12 @@ async def _collections(look: Look, root: Root) -> Finding:
     entries = given.resource.get("collections", [])
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         return fault("collections is no list of collections", "Tell the operator (§5.1.1).", name)
+    if len(entries) > _MOST_COLLECTIONS:
+        return fault(
+            f"{counted(len(entries), 'collection')}, and they were not looked at",
+            "Tell the operator: no client can show so many.",
+            name,
+        )
     look.listed = True
     wrong = [each for one in entries for each in _wrong_collection(look, one)]
     known = [one for one in entries if _text(one.get("id"))]

@@ -19,6 +19,7 @@ FIRST: Final = "X-TAXII-Date-Added-First"
 LAST: Final = "X-TAXII-Date-Added-Last"
 
 _LIMIT: Final = 10
+_MOST_OBJECTS: Final = 10_000
 _MOST_TRIED: Final = 5
 _EXACT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z")
 _TELL: Final = "Tell the operator"
@@ -109,6 +110,9 @@ def page_of(look: Look, answer: Answer) -> Page:
     objects = resource.get("objects", [])
     if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
         raise NotAPage(fault("objects is no list of objects", f"{_TELL}: an envelope was expected (§3.7)."))
+    if len(objects) > _MOST_OBJECTS:
+        # what is kept of a million objects would fill the memory within some pages
+        raise NotAPage(_too_many(look, len(objects)))
     following = resource.get("next")
     return Page(
         objects=tuple(Item.of(one) for one in objects),
@@ -120,14 +124,18 @@ def page_of(look: Look, answer: Answer) -> Page:
     )
 
 
+def _too_many(look: Look, count: int) -> Finding:
+    return fault(
+        f"{counted(count, 'object')} came where limit={look.limit} was asked for",
+        f"{_TELL} (§3.4): pages may be too large for your SIEM.",
+    )
+
+
 async def limit(look: Look) -> Finding:
     """Whether pages are no longer than was asked for."""
     longest = max(len(page.objects) for page in look.pages)
     if longest > look.limit:
-        return fault(
-            f"{counted(longest, 'object')} came where limit={look.limit} was asked for",
-            f"{_TELL} (§3.4): pages may be too large for your SIEM.",
-        )
+        return _too_many(look, longest)
     return good(f"no page has more than the {look.limit} asked for")
 
 
