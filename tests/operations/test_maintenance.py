@@ -94,7 +94,7 @@ async def values(owner: psycopg.AsyncConnection, query: str) -> list[object]:
 async def test_statuses_are_kept_for_their_time(db: Database, owner: psycopg.AsyncConnection) -> None:
     """Those completed longer ago than the keep go, the others stay."""
     await put_status(owner, NOW - KEEP - timedelta(minutes=1))
-    await put_status(owner, NOW - KEEP + timedelta(minutes=5))
+    await put_status(owner, NOW - KEEP + timedelta(hours=1))
 
     done = await maintain(db)
 
