@@ -137,7 +137,9 @@ async def hold(answer: httpx.Response) -> None:
         assert not {"content-type", "content-length", "content-encoding"} & set(answer.headers), answer.headers
         return
     assert answer.headers.get_list("content-type") == [TAXII], (method, path, answer.headers)
-    _hold_dates(answer, paged=answer.status_code == 200 and method in {"GET", "HEAD"} and _PAGES.fullmatch(path) is not None)
+    _hold_dates(
+        answer, paged=answer.status_code == 200 and method in {"GET", "HEAD"} and _PAGES.fullmatch(path) is not None
+    )
     if method == "HEAD":
         assert answer.content == b""
     elif answer.status_code >= 400:
