@@ -32,7 +32,7 @@ from taxii_server.domain.errors import OperatorError
 from taxii_server.storage import signing_keys as stored
 
 if TYPE_CHECKING:
-    from taxii_server.storage.engine import Database
+    from taxii_server.storage.engine import Connection, Database
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +44,8 @@ _GRACE = timedelta(minutes=5)
 
 _CANT_OPEN = (
     "The signing keys in the database were sealed with another TAXII_SECRET_KEY. Set the one they were made with; it "
-    "must be the same on every node. If it is lost, run DELETE FROM signing_keys in the database: new keys are made, and "
-    "every client has to fetch a new token."
+    "must be the same on every node. If it is lost, run taxii-server key retire --all: a new key is made, and every "
+    "client has to fetch a new token."
 )
 
 
@@ -66,7 +66,7 @@ class SigningKeys:
         self._db = db
         self._seal = _Seal(secret_key)
         self._signs_for = key_lifetime
-        self._verifies_for = key_lifetime + token_lifetime + _GRACE
+        self._overlap = token_lifetime + _GRACE
         self._opened: tuple[str, EllipticCurvePrivateKey] | None = None
 
     async def current(self) -> SigningKey:
@@ -85,25 +85,46 @@ class SigningKeys:
             keys = await stored.verifying(connection)
         return {"keys": [json.loads(key) for key in keys]}
 
+    async def rotate(self) -> str:
+        """Make a key that signs from now on, on every worker, and give its id.
+
+        The one before verifies until the last of its tokens has expired. Nothing happens with a TAXII_SECRET_KEY that
+        the workers don't have: none of them could open the new key.
+
+        Raises:
+            OperatorError: if the key that signs now was sealed with another TAXII_SECRET_KEY.
+        """
+        async with self._db.write() as connection:
+            await stored.take_turns(connection)
+            newest = await stored.newest_signing(connection)
+            if newest is not None:
+                self._open(newest)
+            made = await self._add(connection)
+            await stored.stop_signing(connection, successor=made.kid, verifies_for=self._overlap)
+        log.info("signing_key_made", kid=made.kid)
+        return made.kid
+
     async def _make(self) -> stored.SealedKey:
         async with self._db.write() as connection:
             await stored.take_turns(connection)
             newest = await stored.newest_signing(connection)
             if newest is not None:
                 return newest
-            private_key = generate_private_key(SECP256R1())
-            public_jwk = _public_jwk(private_key)
-            kid = public_jwk["kid"]
-            made = await stored.add(
-                connection,
-                kid=kid,
-                public_jwk=json.dumps(public_jwk),
-                sealed_private_key=self._seal.close(private_key, kid),
-                signs_for=self._signs_for,
-                verifies_for=self._verifies_for,
-            )
-        log.info("signing_key_made", kid=kid)
+            made = await self._add(connection)
+        log.info("signing_key_made", kid=made.kid)
         return made
+
+    async def _add(self, connection: Connection) -> stored.SealedKey:
+        private_key = generate_private_key(SECP256R1())
+        public_jwk = _public_jwk(private_key)
+        return await stored.add(
+            connection,
+            kid=public_jwk["kid"],
+            public_jwk=json.dumps(public_jwk),
+            sealed_private_key=self._seal.close(private_key, public_jwk["kid"]),
+            signs_for=self._signs_for,
+            verifies_for=self._signs_for + self._overlap,
+        )
 
     def _open(self, key: stored.SealedKey) -> SigningKey:
         if self._opened is None or self._opened[0] != key.kid:

@@ -19,6 +19,7 @@ from taxii_server.cli import (
     clients,
     db,
     demo,
+    keys,
     maintain,
     members,
     objects,
@@ -76,6 +77,7 @@ app.command("apply")(alliance.apply)
 app.add_typer(clients.app, name="client")
 app.add_typer(members.app, name="member")
 app.command("token")(tokens.token)
+app.add_typer(keys.app, name="key")
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
 app.add_typer(db.app, name="db")

@@ -41,6 +41,30 @@ _ADD = text("""
     RETURNING kid, public_jwk, sealed_private_key, verifies_until
 """)
 
+_LISTING = text("""
+    -- All keys there are, those that ended lately too, newest first.
+    SELECT kid, created_at, signs_until, verifies_until,
+           signs_until > statement_timestamp() AS signs, verifies_until > statement_timestamp() AS verifies
+      FROM signing_keys
+     ORDER BY signs_until DESC, kid
+""")
+
+_STOP_SIGNING = text("""
+    -- All keys but one sign no more, and verify for as long as a token signed a moment ago may live.
+    UPDATE signing_keys
+       SET signs_until = statement_timestamp(),
+           verifies_until = least(verifies_until, statement_timestamp() + CAST(:verifies_for AS interval))
+     WHERE kid <> :successor AND signs_until > statement_timestamp()
+""")
+
+_RETIRE = text("""
+    -- Null means every key. What has ended keeps the instant at which it did.
+    UPDATE signing_keys
+       SET signs_until = least(signs_until, statement_timestamp()), verifies_until = statement_timestamp()
+     WHERE (CAST(:kid AS text) IS NULL OR kid = CAST(:kid AS text)) AND verifies_until > statement_timestamp()
+    RETURNING kid
+""")
+
 _PURGE = text("""
     DELETE FROM signing_keys WHERE verifies_until < statement_timestamp() - CAST(:keep AS interval)
 """)
@@ -54,6 +78,18 @@ class SealedKey:
     public_jwk: str
     sealed_private_key: bytes
     verifies_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A signing key as a list shows it; `signs` and `verifies` tell of now."""
+
+    kid: str
+    created_at: datetime
+    signs_until: datetime
+    verifies_until: datetime
+    signs: bool
+    verifies: bool
 
 
 async def take_turns(connection: Connection) -> None:
@@ -93,6 +129,21 @@ async def add(
         },
     )
     return _sealed(result.one())
+
+
+async def listing(connection: Connection) -> list[ListedKey]:
+    """List all keys, newest first."""
+    return [ListedKey(**row._mapping) for row in await connection.execute(_LISTING)]  # noqa: SLF001 - it is public
+
+
+async def stop_signing(connection: Connection, *, successor: str, verifies_for: timedelta) -> None:
+    """Let no key but the successor sign any more, and each of them verify for no longer than `verifies_for`."""
+    await connection.execute(_STOP_SIGNING, {"successor": successor, "verifies_for": verifies_for})
+
+
+async def retire(connection: Connection, kid: str | None) -> list[str]:
+    """Let a key, or with None every key, neither sign nor verify from now on; which ones did until now."""
+    return list((await connection.execute(_RETIRE, {"kid": kid})).scalars())
 
 
 async def purge(connection: Connection, *, keep: timedelta) -> int:

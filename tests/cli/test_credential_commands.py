@@ -1,0 +1,62 @@
+"""`key`: what operators do with signing keys, by the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tests.cli.conftest import Run
+
+
+def _secret(run: Run) -> tuple[str, str]:
+    issued = run("client", "issue", "north-bank", "--name", "siem", "--json").json
+    return issued["client_id"], issued["client_secret"] + "\n"
+
+
+def test_keys_are_listed_rotated_and_retired(run: Run, alliance: Path) -> None:
+    client_id, secret = _secret(run)
+    nothing = run("key", "list")
+    run("token", client_id, stdin=secret)
+    [first] = run("key", "list", "--json").json
+
+    second = run("key", "rotate", "--json").json["kid"]
+    states = {one["kid"]: one["state"] for one in run("key", "list", "--json").json}
+    retired = run("key", "retire", second, "--json").json
+    again = run("key", "retire", second)
+    rest = run("key", "retire", "--all")
+
+    assert nothing.out.startswith("There are no signing keys yet")
+    assert first.keys() == {"kid", "state", "created_at", "signs_until", "verifies_until"}
+    assert states == {second: "signing", first["kid"]: "verifying"}
+    assert retired == {"retired": [second]}
+    assert again.out == f"{second} had ended already.\n"
+    assert first["kid"] in rest.out
+    assert {one["state"] for one in run("key", "list", "--json").json} == {"ended"}
+    assert run("token", client_id, stdin=secret).code == 0
+
+
+def test_one_key_or_all_must_be_named(run: Run, alliance: Path) -> None:
+    assert run("key", "retire").code == 2
+    assert run("key", "retire", "A" * 43, "--all").code == 2
+    unknown = run("key", "retire", "A" * 43)
+    assert (unknown.code, unknown.out) == (1, "")
+
+
+def test_after_a_lost_secret_key_retiring_all_leads_out(
+    run: Run, alliance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal names the command, and the command works without the lost key."""
+    client_id, secret = _secret(run)
+    run("token", client_id, stdin=secret)
+    monkeypatch.setenv("TAXII_SECRET_KEY", "n" * 40)
+
+    refused = run("token", client_id, stdin=secret)
+    run("key", "retire", "--all")
+
+    assert refused.code == 1
+    assert "taxii-server key retire --all" in refused.err
+    assert run("token", client_id, stdin=secret).code == 0
