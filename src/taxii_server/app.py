@@ -124,7 +124,9 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             ),
         ),
     )
-    app.include_router(oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime)))
+    app.include_router(
+        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database))
+    )
     app.include_router(health_router(database))
     app.include_router(assets_router())
     app.include_router(pages_router(About(settings.title, settings.description, settings.contact, settings.public_url)))

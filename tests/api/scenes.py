@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Scene = Callable[[Demo, pytest.MonkeyPatch], Awaitable[httpx.Response]]
 
 TOKEN: Final = "/oauth2/token"
+REVOKE: Final = "/oauth2/revoke"
 OTHER_MEMBERS: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _STIX: Final = {"Content-Type": "application/stix+json;version=2.1"}
 _ENVELOPE: Final = {"Content-Type": TAXII}
@@ -55,6 +56,15 @@ def _token(
     named = {header.replace("_", "-"): value for header, value in headers.items()}
     SCENES["get_token", status, name] = lambda demo, _: demo.http.post(
         TOKEN, data=form or _GRANT, headers=({} if who is None else demo.as_(who)) | named
+    )
+
+
+def _revoke(
+    status: int, name: str, who: str | None = "harbour", form: dict[str, str] | None = None, **headers: str
+) -> None:
+    named = {header.replace("_", "-"): value for header, value in headers.items()}
+    SCENES["revoke_token", status, name] = lambda demo, _: demo.http.post(
+        REVOKE, data=form or {"token": "no-token"}, headers=({} if who is None else demo.as_(who)) | named
     )
 
 
@@ -212,9 +222,17 @@ _token(400, "no_grant_type", "harbour", {"scope": "taxii:read"})
 _token(400, "two_ways", "harbour", _GRANT | {"client_secret": "txs_…"})
 _token(401, "invalid_client", None)
 _token(413, "too_large", "harbour", _GRANT | {"padding": "x" * 64 * 1024})
+_revoke(200, "")
+_revoke(400, "no_token", form={"token_type_hint": "access_token"})
+_revoke(401, "invalid_client", None)
+_revoke(413, "too_large", form={"token": "x" * 64 * 1024})
+_revoke(415, "no_form", Content_Type="application/json")
 _token(415, "no_form", "harbour", _GRANT, Content_Type="application/json")
 SCENES["get_token", 408, "silence"] = lambda demo, _: demo.http.post(
     TOKEN, content=_silence(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+)
+SCENES["revoke_token", 408, "silence"] = lambda demo, _: demo.http.post(
+    REVOKE, content=_silence(), headers={"Content-Type": "application/x-www-form-urlencoded"}
 )
 SCENES["get_server_metadata", 200, "metadata"] = lambda demo, _: demo.http.get(
     "/.well-known/oauth-authorization-server"

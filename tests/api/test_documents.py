@@ -90,6 +90,7 @@ def test_operations_are_called_shortly_and_once() -> None:
         "get_status",
         "get_token",
         "get_versions",
+        "revoke_token",
     ]
 
 

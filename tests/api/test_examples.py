@@ -21,7 +21,7 @@ from taxii_server.site import health
 from taxii_server.taxii import description
 from tests.api.demo import Demo, settings_of
 from tests.api.document import Operation, operations
-from tests.api.scenes import SCENES, TOKEN
+from tests.api.scenes import REVOKE, SCENES, TOKEN
 from tests.taxii.alliance import PUBLIC_URL
 
 if TYPE_CHECKING:
@@ -74,13 +74,19 @@ async def _generic(
         return await demo.ask("GET", path, headers={"If-None-Match": first.headers["etag"]})
     if status == 500:
         patch.setattr(Identifier, "caller", broken)
-        for module, name in ((oauth_routes, "issue_token"), (oauth_routes, "published_keys")):
+        for module, name in (
+            (oauth_routes, "issue_token"),
+            (oauth_routes, "published_keys"),
+            (oauth_routes, "revoke_own_token"),
+        ):
             patch.setattr(module, name, broken)
         for module in (oauth_routes, health):
             patch.setattr(module, "JSONResponse", broken_at_once)
     asked = lost if status == 503 else demo
     if path == TOKEN:
         return await asked.http.post(path, data={"grant_type": "client_credentials"}, headers=asked.as_("north"))
+    if path == REVOKE:
+        return await asked.http.post(path, data={"token": "no-token"}, headers=asked.as_("north"))
     headers = {"Accept": "text/html"} if status == 406 else {}
     return await asked.ask(operation.method.upper(), path, None if status == 401 else "north", headers=headers)
 
@@ -149,6 +155,7 @@ def _told(value: Any) -> Any:
 def _record(name: str, status: int, example: str, body: Any) -> None:
     packages = {
         "get_token": oauth,
+        "revoke_token": oauth,
         "get_keys": oauth,
         "get_server_metadata": oauth,
         "get_health": site,

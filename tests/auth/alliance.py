@@ -127,6 +127,7 @@ class Alliance:
             "members",
             "trust_groups",
             "signing_keys",
+            "revoked_tokens",
         ):
             self.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 

@@ -93,7 +93,7 @@ async def test_a_copy_of_the_keys_never_refuses_a_good_token_nor_outlives_a_key_
 
     A key stays published for a token's life and max-age beyond its last signature.
     """
-    issuing = TokenIssuing(identifier, keys, ISSUER, TOKEN_LIFETIME)
+    issuing = TokenIssuing(identifier, keys, ISSUER, TOKEN_LIFETIME, workers[0].db)
     kept = await _max_age(issuing)
     old = (await keys.current()).kid
     rotated = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""`key`: what operators do with signing keys, by the command line."""
+"""`key` and `revoke-token`: what operators do with signing keys and tokens."""
 
 from __future__ import annotations
 
@@ -60,3 +60,27 @@ def test_after_a_lost_secret_key_retiring_all_leads_out(
     assert refused.code == 1
     assert "taxii-server key retire --all" in refused.err
     assert run("token", client_id, stdin=secret).code == 0
+
+
+def test_a_token_is_revoked_from_stdin_the_environment_or_by_its_jti(
+    run: Run, alliance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never from the command line, which everybody on the machine can read."""
+    client_id, secret = _secret(run)
+    first, second = (run("token", client_id, stdin=secret).out for _ in range(2))
+
+    by_stdin = run("revoke-token", "--json", stdin=first).json
+    again = run("revoke-token", "--jti", by_stdin["jti"])
+    monkeypatch.setenv("TAXII_TOKEN", second.strip())
+    by_environment = run("revoke-token")
+
+    assert by_stdin == {"issuer": "http://127.0.0.1:8000", "jti": by_stdin["jti"], "changed": True}
+    assert again.out == f"The token {by_stdin['jti']} was revoked already.\n"
+    assert by_environment.out.endswith(" is revoked.\n")
+    assert run("revoke-token", first.strip()).code == 2
+
+
+def test_what_is_no_token_is_told(run: Run, alliance: Path) -> None:
+    for given in ("\n", "", "txs_wrong\n"):
+        refused = run("revoke-token", stdin=given)
+        assert (refused.code, refused.out) == (1, "")

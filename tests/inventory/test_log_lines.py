@@ -282,6 +282,13 @@ def test_tokens_are_issued_and_used_without_being_told(server: Running) -> None:
         server.ask("POST", "/oauth2/token", headers=headers, data=form | {"client_secret": CANARY}).status_code == 401
     )
     assert server.ask("POST", "/oauth2/token", headers=headers, content=f"{CANARY}=%ff&&").status_code == 400
+    server.secrets.add(token)
+    named = {name: form[name] for name in ("client_id", "client_secret")}
+    for revoked in (token, CANARY):
+        taken_back = server.ask("POST", "/oauth2/revoke", headers=headers, data=named | {"token": revoked})
+        assert taken_back.status_code == 200
+    refused = server.ask("GET", f"{server.feed}?match[type]=none", f"Bearer {token}")
+    assert server.line_of(refused)["reason"] == "token was revoked"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -85,8 +85,9 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/.well-known/oauth-authorization-server"): OPEN,
     # pages for people: the same for everyone
     **{(method, path): OPEN for method in ("GET", "HEAD") for path in PAGES},
-    # the token endpoint identifies by itself (RFC 6749 §2.3); its row is for Basic and its own tests hold the rest
+    # these two identify by themselves (RFC 6749 §2.3); their rows are for Basic and their own tests hold the rest
     ("POST", "/oauth2/token"): row(401, other=200),
+    ("POST", "/oauth2/revoke"): row(401, other=200),
 }
 for (method, path), codes in list(MATRIX.items()):
     # both slash forms are served alike (D-01), and HEAD as GET (RFC 9110 §9.3.2)
@@ -141,6 +142,8 @@ async def _request(exchange: Exchange, method: str, path: str, headers: dict[str
     """Make a request that would succeed if the caller had every right."""
     if path == "/oauth2/token":
         return await exchange.http.post(path, data={"grant_type": "client_credentials"}, headers=headers)
+    if path == "/oauth2/revoke":
+        return await exchange.http.post(path, data={"token": "none of ours"}, headers=headers)
     thing = indicator(id=f"indicator--{uuid4()}")
     added = await exchange.add(thing, name="fraud-intel/indicators")
     filled = path.format(
@@ -183,7 +186,7 @@ async def test_each_role_gets_exactly_its_status(
 ) -> None:
     """§5, permission matrix: who may do what, by rights; who fails to authenticate gets 401 on every endpoint, never 403 or 200."""
     expected = dict(MATRIX[method, path])
-    if path == "/oauth2/token" and scheme == "bearer":
+    if path.startswith("/oauth2/") and scheme == "bearer":
         expected = dict.fromkeys(ROLES, 401)
     if scheme == "basic":
         # by Basic there is no token that narrows

@@ -21,6 +21,7 @@ from taxii_server.domain.errors import (
 from taxii_server.oauth.errors import render
 from taxii_server.oauth.routes import router
 from taxii_server.operations.tokens import TokenIssuing
+from taxii_server.storage.engine import Database
 from tests.auth.conftest import alliance, db, identifier, keys
 from tests.auth.forge import ISSUER
 
@@ -36,8 +37,8 @@ STATUS: dict[type[TaxiiServerError], int] = {
 
 
 @pytest.fixture
-def issuing(identifier: Identifier, keys: SigningKeys) -> TokenIssuing:
-    return TokenIssuing(identifier=identifier, keys=keys, issuer=ISSUER, lifetime=timedelta(minutes=15))
+def issuing(identifier: Identifier, keys: SigningKeys, db: Database) -> TokenIssuing:
+    return TokenIssuing(identifier=identifier, keys=keys, issuer=ISSUER, lifetime=timedelta(minutes=15), db=db)
 
 
 @pytest.fixture

@@ -18,12 +18,14 @@ async def test_metadata(http: httpx.AsyncClient) -> None:
     assert answer.json() == {
         "issuer": ISSUER,
         "token_endpoint": f"{ISSUER}/oauth2/token",
+        "revocation_endpoint": f"{ISSUER}/oauth2/revoke",
         "jwks_uri": f"{ISSUER}/.well-known/jwks.json",
         "service_documentation": f"{ISSUER}/docs",
         "scopes_supported": ["taxii:read", "taxii:write"],
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     }
 
 

@@ -359,7 +359,7 @@ async def test_a_scope_narrower_than_the_issue_still_narrows_after_the_issue_cha
 
 
 async def test_a_token_ends_when_it_says(issuing: TokenIssuing, http: httpx.AsyncClient, north: Issued) -> None:
-    short = TokenIssuing(issuing.identifier, issuing.keys, issuing.issuer, timedelta(seconds=0))
+    short = TokenIssuing(issuing.identifier, issuing.keys, issuing.issuer, timedelta(seconds=0), issuing.db)
     issued = await issue_token(short, client_id=north.client_id, secret=north.secret)
 
     with pytest.raises(NotAuthenticated) as refusal:

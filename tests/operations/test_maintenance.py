@@ -13,6 +13,7 @@ from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import OperatorError
 from taxii_server.operations import alliance, alliance_file, maintenance
 from taxii_server.storage import maintenance as storage
+from taxii_server.storage import migrations
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Database
 
@@ -179,6 +180,18 @@ async def test_a_signing_key_past_its_time_is_replaced(db: Database, owner: psyc
     assert replaced.signing_key != first.signing_key
 
 
+async def test_revoked_tokens_are_forgotten_after_their_end(db: Database, owner: psycopg.AsyncConnection) -> None:
+    await owner.execute(
+        "INSERT INTO revoked_tokens (issuer, jti, expires_at) VALUES ('us', 'a', now() - interval '2 hours'), "
+        "('us', 'b', now())"
+    )
+
+    done = await maintain(db)
+
+    assert done.revoked_tokens == 1
+    assert await values(owner, "SELECT jti FROM revoked_tokens") == ["b"]
+
+
 async def test_old_signing_keys_are_purged(db: Database, owner: psycopg.AsyncConnection) -> None:
     """Thirty days after a key verified its last token it goes; until then it stays, and the one that signs always."""
     await owner.execute(
@@ -207,7 +220,7 @@ async def test_a_sound_database_is_found_sound(db: Database, owner: psycopg.Asyn
     checked = await maintenance.check(db)
 
     assert checked.sound
-    assert (checked.revision, checked.collections, checked.versions) == ("0001", 2, 2)
+    assert (checked.revision, checked.collections, checked.versions) == (migrations.newest(), 2, 2)
 
 
 async def test_wrong_levels_are_named(db: Database, owner: psycopg.AsyncConnection) -> None:
@@ -277,7 +290,8 @@ async def test_another_schema_is_named(db: Database, owner: psycopg.AsyncConnect
 
     checked = await maintenance.check(db)
 
-    assert [finding.what for finding in checked.findings] == ["the schema is at 0000, this taxii-server knows 0001"]
+    told = f"the schema is at 0000, this taxii-server knows {migrations.newest()}"
+    assert [finding.what for finding in checked.findings] == [told]
 
 
 async def test_clocks_advance_and_never_go_back(db: Database, owner: psycopg.AsyncConnection) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 
 from taxii_server.auth import secrets
-from taxii_server.domain.access import Place, Principal, Right, Validation
+from taxii_server.domain.access import Place, Presented, Principal, Right, Validation
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import callers
 from taxii_server.storage.callers import Found
@@ -34,12 +34,17 @@ async def look_up(
     trust_group: str | None = None,
     collection: str | None = None,
     kid: str | None = None,
+    jti: str | None = None,
 ) -> Found:
     """Ask, and hold that it was one statement."""
     with statements(db) as sent:
         async with db.statement() as connection:
             found = await callers.look_up(
-                connection, client_id=client_id, kid=kid, trust_group=trust_group, collection=collection
+                connection,
+                client_id=client_id,
+                token=None if kid is None and jti is None else Presented("us", kid or "", jti),
+                trust_group=trust_group,
+                collection=collection,
             )
     assert len(sent) == 1
     return found
@@ -144,7 +149,9 @@ class TestHiddenIsAbsent:
     async def test_everything_for_nobody(self, db: Database, alliance: Alliance) -> None:
         for client_id in ("nobody", None):
             found = await look_up(db, client_id, "fraud", "indicators")
-            assert found == Found(client=None, digests=(), public_jwk=None, place=Place(), changes=None)
+            assert found == Found(
+                client=None, digests=(), public_jwk=None, token_revoked=False, place=Place(), changes=None
+            )
 
 
 class TestNarrowedClient:
@@ -231,6 +238,13 @@ class TestStanding:
         assert (await look_up(db, north.client_id, kid="absent")).public_jwk is None
         assert (await look_up(db, None, kid="present")).public_jwk == '{"kty": "EC"}'
 
+    async def test_a_token_that_was_revoked(self, db: Database, alliance: Alliance, north: Issued) -> None:
+        alliance.execute("INSERT INTO revoked_tokens VALUES ('us', 'gone', now()), ('them', 'theirs', now())")
+
+        assert (await look_up(db, north.client_id, jti="gone")).token_revoked
+        assert not (await look_up(db, north.client_id, jti="theirs")).token_revoked
+        assert not (await look_up(db, north.client_id)).token_revoked
+
 
 ODD = ["", " ", "\x00", "a\x00b", "\ud800", "\n", "x" * 10_000, "%", "..", "'", "é", "\U0001f600", "\ufffe", "NULL"]
 
@@ -301,7 +315,7 @@ async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement:
 
 
 async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
-    names = dict.fromkeys(("client_id", "kid", "trust_group", "collection_id", "alias"))
+    names = dict.fromkeys(("client_id", "kid", "issuer", "jti", "trust_group", "collection_id", "alias"))
     async with db.statement() as connection:
         result = await connection.execute(text(callers._CALLER), names)
 

@@ -21,6 +21,8 @@ from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
+    from taxii_server.auth.tokens import Unverified
+    from taxii_server.domain.access import Presented
     from taxii_server.storage.callers import Found
     from taxii_server.storage.engine import Connection, Database
 
@@ -76,7 +78,9 @@ class Identifier:
             NotAuthenticated: if the client or its member may no longer do anything.
         """
         before = caller.principal
-        found = await _look_up(connection, before.client_id, names)
+        found = await _look_up(connection, before.client_id, names, token=caller.token)
+        if caller.token is not None:
+            _key_of(found)
         now = _called(found, before.rights)
         if now.principal.client != before.client:
             raise NotAuthenticated("client is another one by now")
@@ -94,6 +98,32 @@ class Identifier:
             REFUSALS.labels("client_secret").inc()
             raise
 
+    async def own_token(self, client_id: str, secret: str, token: str) -> Unverified | None:
+        """Identify a client as `client` does, and read a token if it is its own and holds; None for any other.
+
+        Raises:
+            NotAuthenticated: if the client's id and secret don't hold.
+        """
+        try:
+            unverified = self._tokens.peek(token)
+        except NotAuthenticated:
+            unverified = None
+        try:
+            found = await self._with_secret(
+                client_id, secret, PathNames(), token=None if unverified is None else unverified.token
+            )
+            principal = _admitted(found)
+        except NotAuthenticated:
+            REFUSALS.labels("client_secret").inc()
+            raise
+        if unverified is None or unverified.client_id != principal.client_id:
+            return None
+        try:
+            self._tokens.verify(token, _key_of(found))
+        except NotAuthenticated:
+            return None
+        return unverified
+
     async def _by(self, scheme: str, value: str, names: PathNames) -> Caller:
         match scheme:
             case "basic":
@@ -106,21 +136,25 @@ class Identifier:
                 raise NotAuthenticated("unknown authentication scheme")
 
     async def _by_secret(self, client_id: str, secret: str, names: PathNames) -> Caller:
+        return _called(await self._with_secret(client_id, secret, names), BOTH)
+
+    async def _with_secret(
+        self, client_id: str, secret: str, names: PathNames, *, token: Presented | None = None
+    ) -> Found:
         if not secrets.well_formed(secret):
             raise NotAuthenticated("secret is malformed")
         async with self._db.statement() as connection:
-            found = await _look_up(connection, client_id, names)
+            found = await _look_up(connection, client_id, names, token=token)
         if not secrets.matches(found.digests, secret):
             raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
-        return _called(found, BOTH)
+        return found
 
     async def _by_token(self, token: str, names: PathNames) -> Caller:
         unverified = self._tokens.peek(token)
         async with self._db.statement() as connection:
-            found = await _look_up(connection, unverified.client_id, names, kid=unverified.kid)
-        if found.public_jwk is None:
-            raise NotAuthenticated("token's key is unknown or retired")
-        return _called(found, self._tokens.verify(token, found.public_jwk).rights)
+            found = await _look_up(connection, unverified.client_id, names, token=unverified.token)
+        claims = self._tokens.verify(token, _key_of(found))
+        return replace(_called(found, claims.rights), token=unverified.token)
 
 
 def challenges(authorization: str) -> tuple[str, ...]:
@@ -138,10 +172,21 @@ def basic_credentials(authorization: str) -> tuple[str, str] | None:
     return _basic(value) if scheme == "basic" else None
 
 
-async def _look_up(connection: Connection, client_id: str, names: PathNames, *, kid: str | None = None) -> Found:
+async def _look_up(
+    connection: Connection, client_id: str, names: PathNames, *, token: Presented | None = None
+) -> Found:
     return await callers.look_up(
-        connection, client_id=client_id, kid=kid, trust_group=names.trust_group, collection=names.collection
+        connection, client_id=client_id, token=token, trust_group=names.trust_group, collection=names.collection
     )
+
+
+def _key_of(found: Found) -> str:
+    """Give the key that a token names, if key and token still count."""
+    if found.public_jwk is None:
+        raise NotAuthenticated("token's key is unknown or retired")
+    if found.token_revoked:
+        raise NotAuthenticated("token was revoked")
+    return found.public_jwk
 
 
 def _called(found: Found, credential: frozenset[Right]) -> Caller:

@@ -27,11 +27,17 @@ from jose import jwt
 from jose.constants import ALGORITHMS
 from jose.exceptions import JOSEError
 
-from taxii_server.domain.access import Right
+from taxii_server.domain.access import Presented, Right
 from taxii_server.domain.errors import NotAuthenticated
 
 SCOPES = {Right.READ: "taxii:read", Right.WRITE: "taxii:write"}
 """What a right is called in a scope."""
+
+LONGEST_LIFETIME = timedelta(hours=24)
+"""No token of ours lives longer, whatever TAXII_TOKEN_LIFETIME says."""
+
+NAME = re.compile(r"[\x21-\x7e]{1,256}")
+"""What a client id and a jti look like."""
 
 _LONGEST_TOKEN = 8 * 1024
 _PARTS = 3
@@ -40,7 +46,6 @@ _SIGNATURE_BYTES = 64
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 # RFC 7638 thumbprints, which is what our kids are
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
-_NAME = re.compile(r"[\x21-\x7e]{1,256}")
 # RFC 6749 §3.3; empty where the client was issued with no right at all
 _SCOPE = re.compile(r"(?:[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*)?")
 # Nodes' clocks may differ a little: a fresh token must not be "not yet valid" on the next node. A late refusal of an
@@ -52,10 +57,11 @@ _CACHED_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """What an acceptable-looking token says of its key and client; proves nothing."""
+    """What an acceptable-looking token says of itself and its client; proves nothing."""
 
-    kid: str
+    token: Presented
     client_id: str
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ def issue(
     client_id: str,
     rights: Iterable[Right],
     lifetime: timedelta,
+    jti: str | None = None,
 ) -> str:
     """Write and sign an access token for this server, which is both its issuer and its audience."""
     now = int(time.time())
@@ -104,7 +111,7 @@ def issue(
         "aud": issuer,
         "iat": now,
         "exp": now + int(lifetime.total_seconds()),
-        "jti": str(uuid4()),
+        "jti": jti or str(uuid4()),
         "scope": scope_of(rights),
     }
     pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -132,7 +139,9 @@ class Tokens:
         """
         parsed = _parse(token)
         self._check(parsed.claims, int(time.time()))
-        return Unverified(kid=parsed.header["kid"], client_id=parsed.claims["sub"])
+        claims = parsed.claims
+        token_id = Presented(issuer=claims["iss"], kid=parsed.header["kid"], jti=claims["jti"])
+        return Unverified(token=token_id, client_id=claims["sub"], expires_at=claims["exp"])
 
     def verify(self, token: str, public_jwk: str) -> Claims:
         """Check a token, whole, with the public key (a JWK's JSON) that its `kid` names.
@@ -163,9 +172,9 @@ class Tokens:
             raise NotAuthenticated("token is of another issuer")
         if claims["aud"] != self._issuer:
             raise NotAuthenticated("token is for another audience")
-        if claims["sub"] != claims["client_id"] or not _NAME.fullmatch(claims["sub"]):
+        if claims["sub"] != claims["client_id"] or not NAME.fullmatch(claims["sub"]):
             raise NotAuthenticated("token's sub names no client")
-        if not _NAME.fullmatch(claims["jti"]) or not _SCOPE.fullmatch(claims["scope"]):
+        if not NAME.fullmatch(claims["jti"]) or not _SCOPE.fullmatch(claims["scope"]):
             raise NotAuthenticated("token's jti or scope is malformed")
         _check_times(claims, now)
 

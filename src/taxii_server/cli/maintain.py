@@ -9,7 +9,7 @@ from taxii_server.storage.engine import Database
 
 
 def maintain(json: output.AsJson = False) -> None:
-    """Purge old statuses and signing keys, remove what collections no longer keep, replace a key past its time.
+    """Purge old statuses, signing keys and revoked tokens, remove what collections no longer keep, replace a key past its time.
 
     Run it by a timer, every hour, say; a second run at the same time does nothing.
     """
@@ -30,3 +30,5 @@ def maintain(json: output.AsJson = False) -> None:
             print(f"{collection}: {removed} versions past its retention removed.")
         if done.old_signing_keys:
             print(f"{done.old_signing_keys} old signing keys purged.")
+        if done.revoked_tokens:
+            print(f"{done.revoked_tokens} revoked tokens that have expired purged.")

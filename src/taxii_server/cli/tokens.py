@@ -1,9 +1,10 @@
-"""`token`: an access token for curl."""
+"""`token`: an access token for curl; `revoke-token`: one that shall be refused."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from getpass import getpass
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from taxii_server.auth.identify import Identifier
 from taxii_server.cli import context, output
 from taxii_server.domain.errors import OperatorError
+from taxii_server.operations import tokens as operation
 from taxii_server.operations.tokens import IssuedToken, TokenIssuing, issue_token
 from taxii_server.storage.engine import Database
 
@@ -34,6 +36,7 @@ def token(
                 keys=here.signing_keys(db),
                 issuer=here.settings.public_url,
                 lifetime=here.settings.token_lifetime,
+                db=db,
             )
             return await issue_token(issuing, client_id=client_id, secret=secret, scope=scope)
 
@@ -49,6 +52,39 @@ def token(
         )
     else:
         print(issued.access_token)
+
+
+def revoke_token(
+    jti: Annotated[
+        str | None,
+        typer.Option("--jti", metavar="JTI", help="The token's jti, as the log tells it.", show_default=False),
+    ] = None,
+    json: output.AsJson = False,
+) -> None:
+    """Refuse an access token from the next request on. It comes from TAXII_TOKEN, or from stdin; or name its jti."""
+    token = None if jti is not None else _token()
+    with context.place() as here:
+        here.need_schema()
+        issuer = here.settings.public_url
+        if token is not None:
+            revoked = here.run(partial(operation.revoke_token, issuer=issuer, token=token))
+        else:
+            revoked = here.run(partial(operation.revoke_jti, issuer=issuer, jti=str(jti)))
+    if json:
+        output.as_json(revoked)
+    else:
+        print(
+            f"The token {revoked.jti} {'is' if revoked.changed else 'was'} revoked{'.' if revoked.changed else ' already.'}"
+        )
+
+
+def _token() -> str:
+    token = os.environ.get("TAXII_TOKEN")
+    if token is None:
+        token = getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline()
+    if not token.strip():
+        raise OperatorError("No token was given: set TAXII_TOKEN, write the token to stdin, or name its --jti.")
+    return token.strip()
 
 
 def _secret() -> str:

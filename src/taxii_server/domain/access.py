@@ -6,7 +6,7 @@ storage takes collection and clearance from them only, so no query can forget ei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -90,11 +90,24 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Presented:
+    """What names a token and its key; proves nothing by itself."""
+
+    issuer: str
+    kid: str
+    jti: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and the place the request is about: the answer of the caller statement."""
+    """Who asks, and the place the request is about: the answer of the caller statement.
+
+    `token` is the one that was shown, if one was.
+    """
 
     principal: Principal
     place: Place
+    token: Presented | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ _Error = Literal[
     "temporarily_unavailable",
     "server_error",
 ]
+_Method = Literal["client_secret_basic", "client_secret_post"]
 _WORD: Final = f"({'|'.join(SCOPES.values())})"
 _COORDINATE: Final = "^[A-Za-z0-9_-]{43}$"
 
@@ -92,6 +93,7 @@ class ServerMetadata(BaseModel):
 
     issuer: str = Field(description="The `iss` and `aud` of access tokens.")
     token_endpoint: str
+    revocation_endpoint: str = Field(description="Where a client has its own token refused from then on (RFC 7009).")
     jwks_uri: str
     service_documentation: str = Field(description="The API's documentation, for people.")
     scopes_supported: list[str] = Field(min_length=1)
@@ -100,10 +102,8 @@ class ServerMetadata(BaseModel):
         default=[], max_length=0, description="Empty: there is no authorization endpoint."
     )
     grant_types_supported: list[Literal["client_credentials"]] = [GRANT]
-    token_endpoint_auth_methods_supported: list[Literal["client_secret_basic", "client_secret_post"]] = [
-        "client_secret_basic",
-        "client_secret_post",
-    ]
+    token_endpoint_auth_methods_supported: list[_Method] = ["client_secret_basic", "client_secret_post"]
+    revocation_endpoint_auth_methods_supported: list[_Method] = ["client_secret_basic", "client_secret_post"]
 
 
 _NO_STORE = header("Cache-Control", "Kept by nobody.", "no-store", pattern="^no-store$", example="no-store")
@@ -112,6 +112,14 @@ _VARY = vary("Accept-Encoding", "encoding")
 _KEPT = header("Cache-Control", "May be kept by anybody for a while.", "public", example="public, max-age=300")
 _CHALLENGE = header("WWW-Authenticate", "How a client authenticates here.", "token", example=BASIC_CHALLENGE)
 
+_CREDENTIALS: Final = {
+    "client_id": {"type": "string", "description": "The client's id, unless it is sent by HTTP Basic."},
+    "client_secret": {
+        "type": "string",
+        "format": "password",
+        "description": "The client's secret, unless it is sent by HTTP Basic.",
+    },
+}
 _FORM_SCHEMA = Component(
     "schemas",
     "TokenRequest",
@@ -129,43 +137,78 @@ _FORM_SCHEMA = Component(
                 "is decided by grants, at each request.",
                 "examples": [SCOPES[Right.READ]],
             },
-            "client_id": {"type": "string", "description": "The client's id, unless it is sent by HTTP Basic."},
-            "client_secret": {
-                "type": "string",
-                "format": "password",
-                "description": "The client's secret, unless it is sent by HTTP Basic.",
-            },
+            **_CREDENTIALS,
         },
     },
 )
+_REVOCATION_SCHEMA = Component(
+    "schemas",
+    "RevocationRequest",
+    {
+        "type": "object",
+        "description": "The form of a revocation (RFC 7009 §2.1).",
+        "required": ["token"],
+        "properties": {
+            "token": {"type": "string", "minLength": 1, "description": "The access token that shall be refused."},
+            "token_type_hint": {"type": "string", "description": "Not needed: there is one kind of token."},
+            **_CREDENTIALS,
+        },
+    },
+)
+_FORM_REFUSALS: Final[Mapping[int, tuple[str, Sequence[Component]]]] = {
+    401: ("The client's id or secret does not hold, or there is none.", [_CHALLENGE]),
+    408: ("The form did not arrive in time.", []),
+    413: ("The form has more than 64 KiB.", []),
+    415: ("The body is no form, or is packed.", []),
+    500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
+    503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
+}
 
 
 def token() -> Json:
     """Describe the token endpoint."""
     shown = examples(_PACKAGE, "get_token")
-    refusals = {
-        400: ("The form is malformed, or asks for what this client can't have.", []),
-        401: ("The client's id or secret does not hold, or there is none.", [_CHALLENGE]),
-        408: ("The form did not arrive in time.", []),
-        413: ("The form has more than 64 KiB.", []),
-        415: ("The body is no form, or is packed.", []),
-        500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
-        503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
-    }
     good = answer("A token", REQUEST_ID, _NO_STORE, _PRAGMA, media_type=_JSON, model=TokenAnswer, examples=shown["200"])
+    return _posted(
+        "get_token",
+        "Get an access token",
+        "Exchanges a client's id and secret for a short-lived access token (client credentials, RFC 6749 §4.4). The client "
+        "authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both. There are no "
+        "refresh tokens: ask again when the token has ended.",
+        _FORM_SCHEMA,
+        good,
+        "The form is malformed, or asks for what this client can't have.",
+    )
+
+
+def revocation() -> Json:
+    """Describe the revocation endpoint."""
+    return _posted(
+        "revoke_token",
+        "Take an access token back",
+        "Has a token of the client's own refused from the next request on (RFC 7009): one that leaked, or that is done "
+        "with. The client authenticates as for a token. What is no token, has ended, or is another client's is left as it "
+        "is, and answered alike. The client itself goes on: if its secret leaked, its operator must replace that.",
+        _REVOCATION_SCHEMA,
+        answer("Done, or there was nothing to do. No body.", REQUEST_ID, _NO_STORE, _PRAGMA),
+        "The form is malformed, or names no token.",
+    )
+
+
+def _posted(name: str, summary: str, description: str, form: Component, good: Json, malformed: str) -> Json:
+    shown = examples(_PACKAGE, name)
+    refusals: dict[int, tuple[str, Sequence[Component]]] = {400: (malformed, ()), **_FORM_REFUSALS}
     return {
         "tags": _TAG,
-        "operationId": "get_token",
-        "summary": "Get an access token",
-        "description": "Exchanges a client's id and secret for a short-lived access token (client credentials, RFC 6749 "
-        "§4.4). The client authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), "
-        "not both. There are no refresh tokens: ask again when the token has ended.",
+        "operationId": name,
+        "summary": summary,
+        "description": description,
         # by Basic, or in the form
         "security": [{"basic": []}, {}],
         "requestBody": {
             "required": True,
             "description": "Each field at most once; never in the URL, where proxies log it.",
-            "content": {FORM: {"schema": _FORM_SCHEMA, "examples": shown[FORM]}},
+            "content": {FORM: {"schema": form, "examples": shown[FORM]}},
         },
         "responses": {"200": good}
         | {

@@ -1,4 +1,4 @@
-"""The token endpoint (RFC 6749 §4.4), the keys of its tokens (RFC 7517) and its description (RFC 8414)."""
+"""The token endpoint (RFC 6749 §4.4), taking tokens back (RFC 7009), the keys of its tokens (RFC 7517) and its description (RFC 8414)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from urllib.parse import parse_qsl, unquote_plus
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from taxii_server.auth.identify import basic_credentials
 from taxii_server.auth.tokens import SCOPES
@@ -14,7 +14,7 @@ from taxii_server.domain.errors import BodyTooLarge, BodyTooSlow, NotAuthenticat
 from taxii_server.oauth import description
 from taxii_server.oauth.description import FORM, GRANT, ServerMetadata, TokenAnswer
 from taxii_server.oauth.errors import NO_STORE
-from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys
+from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys, revoke_own_token
 
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
@@ -23,7 +23,7 @@ _BODY_TIMEOUT = 10.0
 # too long verifies nothing more, because its last token expired minutes before it left.
 _KEYS_KEEP = {"Cache-Control": "public, max-age=300"}
 
-_PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret"})
+_PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret", "token", "token_type_hint"})
 
 
 def router(issuing: TokenIssuing) -> APIRouter:
@@ -32,6 +32,7 @@ def router(issuing: TokenIssuing) -> APIRouter:
     metadata = ServerMetadata(
         issuer=issuing.issuer,
         token_endpoint=f"{issuing.issuer}/oauth2/token",
+        revocation_endpoint=f"{issuing.issuer}/oauth2/revoke",
         jwks_uri=f"{issuing.issuer}/.well-known/jwks.json",
         service_documentation=f"{issuing.issuer}/docs",
         scopes_supported=list(SCOPES.values()),
@@ -57,6 +58,20 @@ def router(issuing: TokenIssuing) -> APIRouter:
             scope=issued.scope,
         )
         return JSONResponse(answer.model_dump(), headers=NO_STORE)
+
+    @routes.post("/oauth2/revoke", response_model=None, openapi_extra=description.revocation())
+    async def revoke(request: Request) -> Response:
+        """Refuse a token of the client's own from the next request on (RFC 7009); it authenticates as for a token.
+
+        Whatever else was sent as one is answered alike (§2.2), and `token_type_hint` is of no use here (§2.1).
+        """
+        form = _form_of(await _body_of(request))
+        _refuse_query(request)
+        client_id, secret = _client_of(request.headers.getlist("authorization"), form)
+        if (revoked := form.get("token")) is None:
+            raise OAuthError("invalid_request", "token is missing")
+        await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked)
+        return Response(headers=NO_STORE)
 
     @routes.head("/.well-known/jwks.json", include_in_schema=False)
     @routes.get("/.well-known/jwks.json", response_model=None, openapi_extra=description.jwks())

@@ -15,7 +15,7 @@ from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import durations
-from taxii_server.storage import clocks, migrations, removals, signing_keys, stored_versions
+from taxii_server.storage import clocks, migrations, removals, revoked_tokens, signing_keys, stored_versions
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 1_000
 _OLD_KEYS_KEPT: Final = timedelta(days=30)  # in case somebody asks which key signed a token
+_ENDED_TOKENS_KEPT: Final = timedelta(hours=1)  # far more than the clocks of nodes differ
 _MOST_FINDINGS: Final = 1_000
 _TOLD_EVERY: Final = 1_000
 
@@ -41,6 +42,7 @@ class Maintained:
     expired: dict[str, int] = field(default_factory=dict)
     signing_key: str | None = None
     old_signing_keys: int = 0
+    revoked_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Checked:
 
 
 async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -> Maintained:
-    """Purge old statuses and signing keys, remove what collections no longer keep, replace a key past its time.
+    """Purge old statuses, signing keys and revoked tokens, remove what collections no longer keep, replace a key past its time.
 
     Works in small transactions: stopped in the middle, the next run goes on.
     """
@@ -84,8 +86,16 @@ async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -
         key = await keys.current()
         async with db.write() as connection:
             old_keys = await signing_keys.purge(connection, keep=_OLD_KEYS_KEPT)
+            ended_tokens = await revoked_tokens.purge(connection, keep=_ENDED_TOKENS_KEPT)
     log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=old_keys)
-    return Maintained(ran=True, statuses=purged, expired=expired, signing_key=key.kid, old_signing_keys=old_keys)
+    return Maintained(
+        ran=True,
+        statuses=purged,
+        expired=expired,
+        signing_key=key.kid,
+        old_signing_keys=old_keys,
+        revoked_tokens=ended_tokens,
+    )
 
 
 @asynccontextmanager

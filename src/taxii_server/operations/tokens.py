@@ -1,4 +1,4 @@
-"""Give a client an access token for its secret (RFC 6749 §4.4)."""
+"""Give a client an access token for its secret (RFC 6749 §4.4), and take tokens back (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import structlog
 
 from taxii_server.auth import tokens
 from taxii_server.auth.tokens import SCOPES
-from taxii_server.domain.errors import OAuthError
+from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
+from taxii_server.storage import revoked_tokens
 
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
     from taxii_server.domain.access import Right
+    from taxii_server.storage.engine import Database
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class TokenIssuing:
     keys: SigningKeys
     issuer: str
     lifetime: timedelta
+    db: Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class IssuedToken:
     access_token: str
     expires_in: timedelta
     scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedToken:
+    """A token that is refused; `changed` is False if it was before."""
+
+    issuer: str
+    jti: str
+    changed: bool
 
 
 async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
@@ -64,6 +77,7 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
     key = await issuing.keys.current()
     # a key nearing its end (TAXII_TOKEN_LIFETIME was raised since it was made) shortens its tokens
     lifetime = min(issuing.lifetime, key.verifies_until - datetime.now(UTC))
+    jti = str(uuid4())
     token = tokens.issue(
         key.private_key,
         kid=key.kid,
@@ -71,9 +85,62 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
         client_id=client.client_id,
         rights=rights,
         lifetime=lifetime,
+        jti=jti,
     )
-    log.info("token_issued", client_id=client.client_id, member=client.member_slug, scope=tokens.scope_of(rights))
+    said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
+    log.info("token_issued", **said)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
+
+
+async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str, token: str) -> None:
+    """Refuse a client's own token from the next request on (RFC 7009 §2.1).
+
+    What is no token, another client's or ended already is left as it is, and its sender isn't told (§2.2).
+
+    Raises:
+        NotAuthenticated: if the client's id and secret don't hold.
+    """
+    own = await issuing.identifier.own_token(client_id, secret, token)
+    if own is not None:
+        await _revoke(issuing.db, own.token.issuer, str(own.token.jti), datetime.fromtimestamp(own.expires_at, UTC))
+
+
+async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
+    """Refuse a token from the next request on, on every worker; nothing but the token itself is needed.
+
+    Its signature isn't asked about: what never was a token of ours is refused anyway.
+
+    Raises:
+        OperatorError: if it is no token of ours, or has expired.
+    """
+    try:
+        unverified = tokens.Tokens(issuer).peek(token)
+    except NotAuthenticated as error:
+        message = f"This is no access token of {issuer} that would be let in: {error.reason}."
+        raise OperatorError(message) from error
+    jti = str(unverified.token.jti)
+    return await _revoke(db, issuer, jti, datetime.fromtimestamp(unverified.expires_at, UTC))
+
+
+async def revoke_jti(db: Database, issuer: str, jti: str) -> RevokedToken:
+    """Refuse the token of an id from the next request on, on every worker, for as long as a token can live.
+
+    Raises:
+        OperatorError: if no token can have that id.
+    """
+    if not tokens.NAME.fullmatch(jti):
+        raise OperatorError("A jti is 1 to 256 visible ASCII characters without blanks.")
+    return await _revoke(db, issuer, jti, None)
+
+
+async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None) -> RevokedToken:
+    async with db.write() as connection:
+        changed = await revoked_tokens.add(
+            connection, issuer=issuer, jti=jti, expires_at=expires_at, at_most=tokens.LONGEST_LIFETIME
+        )
+    if changed:
+        log.info("token_revoked", issuer=issuer, jti=jti)
+    return RevokedToken(issuer=issuer, jti=jti, changed=changed)
 
 
 async def published_keys(issuing: TokenIssuing) -> dict[str, list[dict[str, str]]]:

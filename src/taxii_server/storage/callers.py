@@ -18,7 +18,7 @@ from taxii_server.domain.access import Collection, Grant, Place, Right, TrustGro
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
-    from taxii_server.domain.access import Principal
+    from taxii_server.domain.access import Presented, Principal
     from taxii_server.storage.engine import Connection
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -26,7 +26,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 256
 
-# Reads, by unique key: uq_clients_client_id, pk_members, pk_signing_keys, uq_trust_groups_slug, pk_collections or
+# Reads, by unique key: uq_clients_client_id, pk_members, pk_signing_keys, pk_revoked_tokens, uq_trust_groups_slug, pk_collections or
 # uq_collections_trust_group_id_alias, pk_grants, pk_collection_clocks; and ix_client_secrets_client for at most a
 # handful of digests. Whether the group is visible at all stops at the first visible grant: it walks the member's part
 # of pk_grants with pk_collections, or the group's part of uq_collections_trust_group_id_alias with pk_grants.
@@ -47,6 +47,10 @@ _CALLER = """
               FROM signing_keys AS key
              WHERE key.kid = CAST(:kid AS text)
                AND key.verifies_until > statement_timestamp()) AS public_jwk,
+           EXISTS (SELECT
+                     FROM revoked_tokens AS ended
+                    WHERE ended.issuer = CAST(:issuer AS text)
+                      AND ended.jti = CAST(:jti AS text)) AS token_revoked,
            circle.id AS trust_group_id, circle.slug AS trust_group_slug,
            circle.title AS trust_group_title, circle.description AS trust_group_description,
            feed.id AS collection_id, feed.alias, feed.title, feed.description, feed.validation, feed.unmarked_level,
@@ -81,7 +85,7 @@ _CALLER = """
 """
 _COLUMNS = (
     "client client_id client_rights client_collections client_revoked client_expired "
-    "member member_slug member_suspended member_removed digests public_jwk "
+    "member member_slug member_suspended member_removed digests public_jwk token_revoked "
     "trust_group_id trust_group_slug trust_group_title trust_group_description "
     "collection_id alias title description validation unmarked_level grant_rights clearance changes"
 )
@@ -137,12 +141,13 @@ class Found:
     """The answer of the caller statement.
 
     `digests` are those of the client's live secrets; `public_jwk` is None when no key of that id verifies any more;
-    `changes` is the named collection's, for comparing a replica with.
+    `token_revoked` is about the token asked about; `changes` is the named collection's, for comparing a replica with.
     """
 
     client: KnownClient | None
     digests: tuple[bytes, ...]
     public_jwk: str | None
+    token_revoked: bool
     place: Place
     changes: int | None
 
@@ -151,7 +156,7 @@ async def look_up(
     connection: Connection,
     *,
     client_id: str | None,
-    kid: str | None = None,
+    token: Presented | None = None,
     trust_group: str | None = None,
     collection: str | None = None,
 ) -> Found:
@@ -162,7 +167,9 @@ async def look_up(
         CALLER,
         {
             "client_id": _speakable(client_id),
-            "kid": _speakable(kid),
+            "kid": None if token is None else _speakable(token.kid),
+            "issuer": None if token is None else token.issuer,
+            "jti": None if token is None else _speakable(token.jti),
             "trust_group": _speakable(trust_group),
             "collection_id": reference if by_id else None,
             "alias": None if by_id else reference,
@@ -173,6 +180,7 @@ async def look_up(
         client=_client(row),
         digests=tuple(row.digests),
         public_jwk=row.public_jwk,
+        token_revoked=row.token_revoked,
         place=_place(row),
         changes=row.changes,
     )

@@ -135,6 +135,17 @@ signing_keys = Table(
     Column("verifies_until", _instant, nullable=False),
 )
 
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("issuer", _key, nullable=False),
+    Column("jti", _key, nullable=False),
+    # maintain forgets it a while after that
+    Column("expires_at", _instant, nullable=False),
+    Column("revoked_at", _instant, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("issuer", "jti"),
+)
+
 collection_clocks = Table(
     "collection_clocks",
     metadata,
