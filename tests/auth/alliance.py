@@ -100,6 +100,39 @@ class Alliance:
         )
         return Issued(row, client_id, self.secret(row))
 
+    def issuer(
+        self,
+        slug: str,
+        issuer: str,
+        *,
+        jwks_uri: str | None = None,
+        audience: str = "https://taxii.example.org",
+        claim: str = "sub",
+        algorithms: tuple[str, ...] = ("ES256", "RS256"),
+    ) -> None:
+        self.execute(
+            "INSERT INTO issuers (slug, issuer, jwks_uri, audience, claim, algorithms) VALUES (%s, %s, %s, %s, %s, %s)",
+            slug,
+            issuer,
+            jwks_uri,
+            audience,
+            claim,
+            list(algorithms),
+        )
+
+    def tied(self, member: str, issuer: str, subject: str, *, rights: tuple[str, ...] = BOTH) -> str:
+        """Add a client without a secret, and give its id."""
+        client_id = f"{member}-{uuid4().hex[:12]}"
+        self.execute(
+            "INSERT INTO clients (client_id, member_id, name, rights, issuer, subject) VALUES (%s, %s, 'tool', %s, %s, %s)",
+            client_id,
+            self.members[member],
+            list(rights),
+            issuer,
+            subject,
+        )
+        return client_id
+
     def secret(self, client: int, *, expires_in: timedelta | None = None) -> str:
         made = secrets.generate()
         self.execute(
@@ -124,6 +157,7 @@ class Alliance:
             "clients",
             "collection_clocks",
             "collections",
+            "issuers",
             "members",
             "trust_groups",
             "signing_keys",

@@ -126,11 +126,14 @@ class TestAlgorithm:
 
 
 class TestClaims:
-    @pytest.mark.parametrize(
-        "issuer", ["https://evil.example", "http://taxii.example.org", "https://taxii.example.org/", ""]
-    )
-    async def test_wrong_issuer(self, issuer: str, target: Target, refused: Refused) -> None:
+    @pytest.mark.parametrize("issuer", ["http://taxii.example.org", "https://evil.example\x00", "evil", "", 7, ["x"]])
+    async def test_wrong_issuer(self, issuer: Any, target: Target, refused: Refused) -> None:
         assert "issuer" in await refused(es(target, iss=issuer))
+
+    @pytest.mark.parametrize("issuer", ["https://evil.example", "https://taxii.example.org/"])
+    async def test_an_issuer_that_is_not_trusted(self, issuer: str, target: Target, refused: Refused) -> None:
+        """Whether it is, is asked of the database: an outside issuer counts from the moment it is applied."""
+        assert "issuer" in await refused(es(target, iss=issuer), look_ups=1)
 
     @pytest.mark.parametrize(
         "audience",

@@ -84,3 +84,45 @@ def test_what_is_no_token_is_told(run: Run, alliance: Path) -> None:
     for given in ("\n", "", "txs_wrong\n"):
         refused = run("revoke-token", stdin=given)
         assert (refused.code, refused.out) == (1, "")
+
+
+ISSUERS = """\
+issuers:
+  bank:
+    issuer: {}
+    audience: https://taxii.example.org
+    algorithms: [RS256]
+"""
+
+
+def test_a_client_is_tied_to_an_outside_issuer(run: Run, alliance: Path) -> None:
+    """No secret is made; what the tokens must say is printed."""
+    alliance.write_text(ISSUERS.format("https://login.bank.example") + alliance.read_text())
+    run("apply", str(alliance))
+    tie = ("client", "issue", "north-bank", "--issuer", "bank")
+
+    told = run(*tie, "--name", "siem", "--subject", "siem-1")
+    tied = run(*tie, "--name", "tool", "--subject", "tool-1", "--json").json
+    listed = {one["client_id"]: one for one in run("client", "list", "--json").json}
+
+    assert "It has no secret." in told.out
+    assert "txs_" not in told.out
+    assert {name: value for name, value in tied.items() if name != "client_id"} == {
+        "issuer": "https://login.bank.example",
+        "audience": "https://taxii.example.org",
+        "claim": "sub",
+        "subject": "tool-1",
+    }
+    assert (listed[tied["client_id"]]["issuer"], listed[tied["client_id"]]["secrets"]) == ("bank", 0)
+    assert run(*tie, "--name", "half").code == 2
+    assert run(*tie, "--name", "again", "--subject", "siem-1").code == 1
+    assert run("token", tied["client_id"], stdin="txs_" + "0" * 72 + "\n").code == 1
+
+
+def test_our_own_name_is_no_outside_issuer(run: Run, alliance: Path) -> None:
+    alliance.write_text(ISSUERS.format("http://127.0.0.1:8000/") + alliance.read_text())
+
+    refused = run("apply", str(alliance))
+
+    assert refused.code == 1
+    assert "this server's own name" in refused.err

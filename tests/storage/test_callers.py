@@ -150,7 +150,7 @@ class TestHiddenIsAbsent:
         for client_id in ("nobody", None):
             found = await look_up(db, client_id, "fraud", "indicators")
             assert found == Found(
-                client=None, digests=(), public_jwk=None, token_revoked=False, place=Place(), changes=None
+                client=None, digests=(), public_jwk=None, token_revoked=False, issuer=None, place=Place(), changes=None
             )
 
 
@@ -315,7 +315,7 @@ async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement:
 
 
 async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
-    names = dict.fromkeys(("client_id", "kid", "issuer", "jti", "trust_group", "collection_id", "alias"))
+    names = dict.fromkeys(("client_id", "kid", "issuer", "jti", "named", "trust_group", "collection_id", "alias"))
     async with db.statement() as connection:
         result = await connection.execute(text(callers._CALLER), names)
 

@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
-from taxii_server.auth import secrets
+from taxii_server.auth import jws, outside_tokens, secrets
+from taxii_server.auth.issuer_keys import IssuerKeys
+from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
 from taxii_server.domain.access import BOTH, Caller, Principal, Right
-from taxii_server.domain.errors import NotAuthenticated
+from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from taxii_server.auth.outside_tokens import OutsideToken
     from taxii_server.auth.tokens import Unverified
     from taxii_server.domain.access import Presented
+    from taxii_server.domain.issuers import OutsideIssuer
     from taxii_server.storage.callers import Found
     from taxii_server.storage.engine import Connection, Database
 
@@ -53,10 +59,13 @@ class PathNames:
 class Identifier:
     """Finds out who is asking. Make one per process."""
 
-    def __init__(self, db: Database, issuer: str) -> None:
-        """Take the database, and the public URL: issuer and audience of our tokens."""
+    def __init__(self, db: Database, issuer: str, *, issuer_keys: IssuerKeys | None = None) -> None:
+        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers."""
         self._db = db
+        self._issuer = issuer
         self._tokens = Tokens(issuer)
+        self._outside = OutsideTokens()
+        self._issuer_keys = issuer_keys or IssuerKeys()
 
     async def caller(self, authorization: str | None, names: PathNames) -> Caller:
         """Identify who sent this Authorization header, together with the place the path names.
@@ -79,8 +88,10 @@ class Identifier:
         """
         before = caller.principal
         found = await _look_up(connection, before.client_id, names, token=caller.token)
-        if caller.token is not None:
+        if caller.token is not None and caller.token.issuer == self._issuer:
             _key_of(found)
+        elif caller.token is not None:
+            _trusted(found)
         now = _called(found, before.rights)
         if now.principal.client != before.client:
             raise NotAuthenticated("client is another one by now")
@@ -110,7 +121,7 @@ class Identifier:
             unverified = None
         try:
             found = await self._with_secret(
-                client_id, secret, PathNames(), token=None if unverified is None else unverified.token
+                client_id, secret, PathNames(), token=None if unverified is None else unverified.presented
             )
             principal = _admitted(found)
         except NotAuthenticated:
@@ -150,11 +161,29 @@ class Identifier:
         return found
 
     async def _by_token(self, token: str, names: PathNames) -> Caller:
-        unverified = self._tokens.peek(token)
+        parsed = jws.parse(token)
+        if parsed.claims.get("iss") != self._issuer:
+            return await self._by_outside_token(outside_tokens.read(token, parsed), names)
+        unverified = self._tokens.peek_at(parsed)
         async with self._db.statement() as connection:
-            found = await _look_up(connection, unverified.client_id, names, token=unverified.token)
+            found = await _look_up(connection, unverified.client_id, names, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
-        return replace(_called(found, claims.rights), token=unverified.token)
+        return replace(_called(found, claims.rights), token=unverified.presented)
+
+    async def _by_outside_token(self, token: OutsideToken, names: PathNames) -> Caller:
+        async with self._db.statement() as connection:
+            found = await _look_up(connection, None, names, token=token.presented, named=token.named)
+        # no connection is held from here on: the issuer may have to be asked for its keys
+        issuer = _trusted(found)
+        outside_tokens.check(token, issuer)
+        try:
+            key = await self._issuer_keys.key(issuer, token.presented.kid)
+        except IssuerUnavailable:
+            # who isn't tied to it learns nothing of the issuer's state
+            _admitted(found)
+            raise
+        rights = self._outside.verify(token, key)
+        return replace(_called(found, rights), token=token.presented)
 
 
 def challenges(authorization: str) -> tuple[str, ...]:
@@ -173,10 +202,20 @@ def basic_credentials(authorization: str) -> tuple[str, str] | None:
 
 
 async def _look_up(
-    connection: Connection, client_id: str, names: PathNames, *, token: Presented | None = None
+    connection: Connection,
+    client_id: str | None,
+    names: PathNames,
+    *,
+    token: Presented | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> Found:
     return await callers.look_up(
-        connection, client_id=client_id, token=token, trust_group=names.trust_group, collection=names.collection
+        connection,
+        client_id=client_id,
+        token=token,
+        named=named,
+        trust_group=names.trust_group,
+        collection=names.collection,
     )
 
 
@@ -187,6 +226,15 @@ def _key_of(found: Found) -> str:
     if found.token_revoked:
         raise NotAuthenticated("token was revoked")
     return found.public_jwk
+
+
+def _trusted(found: Found) -> OutsideIssuer:
+    """Give the outside issuer of a token, if issuer and token still count."""
+    if found.issuer is None:
+        raise NotAuthenticated("token is of another issuer")
+    if found.token_revoked:
+        raise NotAuthenticated("token was revoked")
+    return found.issuer
 
 
 def _called(found: Found, credential: frozenset[Right]) -> Caller:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from taxii_server.cli import context, output
-from taxii_server.operations import alliance, alliance_file
+from taxii_server.operations import alliance, alliance_file, issuers
 from taxii_server.operations.alliance import Kind, Plan
 
 _SIGNS = {Kind.CREATE: "+", Kind.CHANGE: "~", Kind.DELETE: "-", Kind.ABSENT: "?"}
@@ -26,7 +26,10 @@ def apply(
     All of it happens, or nothing. What is not in the file is told and stays, unless you ask to prune it.
     """
     wanted = alliance_file.load(file)
-    plan = context.run(partial(alliance.apply, wanted=wanted, prune=prune, dry_run=dry_run))
+    with context.place() as here:
+        here.need_schema()
+        issuers.refuse_own(wanted, here.settings.public_url)
+        plan = here.run(partial(alliance.apply, wanted=wanted, prune=prune, dry_run=dry_run))
     if json:
         output.as_json(
             {

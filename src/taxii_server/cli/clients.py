@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from taxii_server.cli import context, output, paste
 from taxii_server.cli.context import Place
 from taxii_server.domain.access import BOTH, Right
 from taxii_server.operations import clients
-from taxii_server.operations.clients import IssuedClient
+from taxii_server.operations.clients import IssuedClient, TiedClient
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Clients: the software of members.")
 
@@ -43,22 +43,30 @@ def issue(
     expires_in: Annotated[
         timedelta | None, typer.Option(parser=output.duration, metavar="TIME", help="Refuse it after 90d, say.")
     ] = None,
+    issuer: Annotated[
+        str | None, typer.Option(metavar="SLUG", help="This outside issuer vouches for it; no secret is made.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="What the issuer's tokens call it, with --issuer.")
+    ] = None,
     json: output.AsJson = False,
 ) -> None:
     """Issue a client to a member. Its secret is shown once."""
+    if (issuer is None) is not (subject is None):
+        raise typer.BadParameter("--issuer and --subject go together")
+    wanted: dict[str, Any] = {
+        "member": member,
+        "name": name,
+        "rights": rights or BOTH,
+        "collections": collection or (),
+        "expires_in": expires_in,
+    }
     with context.place() as here:
         here.need_schema()
-        issued = here.run(
-            partial(
-                clients.issue,
-                member=member,
-                name=name,
-                rights=rights or BOTH,
-                collections=collection or (),
-                expires_in=expires_in,
-            )
-        )
-        _tell(here, issued, json=json)
+        if issuer is None:
+            _tell(here, here.run(partial(clients.issue, **wanted)), json=json)
+        else:
+            _tell_tied(here, here.run(partial(clients.tie, issuer=issuer, subject=str(subject), **wanted)), json=json)
 
 
 @app.command()
@@ -94,7 +102,7 @@ def list_clients(json: output.AsJson = False) -> None:
         output.as_json(listed)
         return
     output.table(
-        ("CLIENT", "MEMBER", "RIGHTS", "COLLECTIONS", "STATE", "SECRETS", "ISSUED", "EXPIRES"),
+        ("CLIENT", "MEMBER", "RIGHTS", "COLLECTIONS", "STATE", "SECRETS", "ISSUER", "ISSUED", "EXPIRES"),
         [
             (
                 one.client_id,
@@ -103,6 +111,7 @@ def list_clients(json: output.AsJson = False) -> None:
                 "all granted" if one.collections is None else one.collections,
                 one.state,
                 one.secrets,
+                one.issuer,
                 one.created_at,
                 one.expires_at,
             )
@@ -110,6 +119,20 @@ def list_clients(json: output.AsJson = False) -> None:
         ],
         "There are no clients yet: taxii-server client issue MEMBER --name NAME",
     )
+
+
+def _tell_tied(here: Place, tied: TiedClient, *, json: bool) -> None:
+    if json:
+        output.as_json(tied)
+    else:
+        print(f"client id  {tied.client_id}")
+        print("It has no secret. It sends access tokens that say:")
+        print(f"  iss      {tied.issuer}")
+        print(f"  aud      {tied.audience}")
+        print(f"  {tied.claim:<8} {tied.subject}")
+        print(f"to {here.settings.public_url}/taxii2/ as Authorization: Bearer …")
+    for warning in paste.warnings(here.run(partial(clients.reach, client_id=tied.client_id))):
+        output.note(f"Warning: {warning}")
 
 
 def _tell(here: Place, issued: IssuedClient, *, json: bool) -> None:

@@ -59,9 +59,15 @@ def revoke_token(
         str | None,
         typer.Option("--jti", metavar="JTI", help="The token's jti, as the log tells it.", show_default=False),
     ] = None,
+    outside: Annotated[
+        str | None,
+        typer.Option("--issuer", metavar="SLUG", help="With --jti: of this outside issuer.", show_default=False),
+    ] = None,
     json: output.AsJson = False,
 ) -> None:
     """Refuse an access token from the next request on. It comes from TAXII_TOKEN, or from stdin; or name its jti."""
+    if outside is not None and jti is None:
+        raise typer.BadParameter("--issuer goes with --jti; a token names its issuer itself")
     token = None if jti is not None else _token()
     with context.place() as here:
         here.need_schema()
@@ -69,7 +75,7 @@ def revoke_token(
         if token is not None:
             revoked = here.run(partial(operation.revoke_token, issuer=issuer, token=token))
         else:
-            revoked = here.run(partial(operation.revoke_jti, issuer=issuer, jti=str(jti)))
+            revoked = here.run(partial(operation.revoke_jti, issuer=issuer, jti=str(jti), outside=outside))
     if json:
         output.as_json(revoked)
     else:

@@ -19,6 +19,7 @@ No class here knows a status number: `web.errors` maps the classes to HTTP once,
     ├── OAuthError              a refusal in the words of RFC 6749 §5.2
     ├── Unavailable             can't be served now; the same request may succeed later
     │   ├── DatabaseGone        Postgres can't be reached or is not accepting work
+    │   ├── IssuerUnavailable   the keys of an outside issuer can't be had
     │   ├── ClockAhead          a collection's clock is ahead of the database's time
     │   └── ValidatorsGone      the validating processes died
     └── OperatorError           something the operator can mend; the message says how
@@ -177,6 +178,17 @@ class DatabaseGone(Unavailable):
     """Postgres can't be reached or refuses work."""
 
     code = "database-unavailable"
+
+
+class IssuerUnavailable(Unavailable):
+    """Whether a token holds can't be told, because its issuer's keys can't be had: no fault of its bearer."""
+
+    code = "issuer-unavailable"
+    retry_after = 30
+
+    def __init__(self) -> None:
+        """Say it in the same words to everyone."""
+        super().__init__("The issuer of this token can't be reached at the moment. Send the request again later.")
 
 
 class ClockAhead(Unavailable):

@@ -20,7 +20,7 @@ import structlog
 
 from taxii_server.domain.access import Right
 from taxii_server.domain.errors import AllianceInvalid
-from taxii_server.operations import durations
+from taxii_server.operations import durations, issuers
 from taxii_server.operations.alliance_file import Alliance, WantedCollection, WantedTrustGroup
 from taxii_server.storage import alliance as storage
 from taxii_server.storage.alliance import StoredAlliance, StoredCollection, StoredTrustGroup
@@ -145,6 +145,7 @@ class _Comparison:
             for _, wanted, before in pairs
             if before is not None and (before.alias, before.title) != (wanted.alias, wanted.title)
         )
+        yield from self._issuers()
         yield from self._members()
         yield from self._absent_collections(absent)
         yield from self._trust_groups(matches)
@@ -194,6 +195,12 @@ class _Comparison:
                     self._problem(wanted, f"the alias {wanted.alias!r} is that of another collection: {way_out}")
                 elif other.title == wanted.title:
                     self._problem(wanted, f"the title {wanted.title!r} is that of {self._name(other)}: {way_out}")
+
+    def _issuers(self) -> Iterator[Step]:
+        for one in issuers.differences(self.stored.issuers, self.wanted.issuers, prune=self.prune):
+            if one.problem:
+                self.problems.append((one.line, one.problem))
+            yield Step(Kind(one.kind), one.what, one.act)
 
     def _members(self) -> Iterator[Step]:
         stored = {member.slug: member for member in self.stored.members}

@@ -20,6 +20,8 @@ from taxii_server.domain.access import Right, Validation
 from taxii_server.domain.errors import AllianceInvalid
 from taxii_server.domain.words import did_you_mean
 from taxii_server.operations import durations
+from taxii_server.operations.issuers_file import WantedIssuer, read_issuers
+from taxii_server.operations.yaml_nodes import compose, is_empty
 
 KINDS: Final = ("bank", "law-enforcement", "vendor", "other")
 """What a member can be."""
@@ -35,7 +37,6 @@ _LARGEST_FILE: Final = 8 * 1024 * 1024
 _LONGEST_TITLE: Final = 500
 _LONGEST_DESCRIPTION: Final = 10_000
 _TEXT: Final = "tag:yaml.org,2002:str"
-_NULL: Final = "tag:yaml.org,2002:null"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -81,6 +82,7 @@ class Alliance:
     file: str
     trust_groups: tuple[WantedTrustGroup, ...]
     members: tuple[WantedMember, ...]
+    issuers: tuple[WantedIssuer, ...] = ()
 
 
 def load(path: Path) -> Alliance:
@@ -111,35 +113,13 @@ def parse(text: str, file: str = "alliance.yaml") -> Alliance:
         AllianceInvalid: naming every problem with its line.
     """
     reader = _Reader(file)
-    root = _compose(text, file)
+    root = compose(text, file)
     if root is None:
         raise AllianceInvalid([f"{file}:1: is empty: it needs trust_groups and members"])
     alliance = reader.alliance(root)
     if reader.problems:
         raise AllianceInvalid([f"{file}:{line}: {what}" for line, what in sorted(reader.problems)])
     return alliance
-
-
-def _compose(text: str, file: str) -> yaml.Node | None:
-    try:
-        unfit = [
-            f"{file}:{token.start_mark.line + 1}: anchors and aliases (& and *) are not understood here: write it out"
-            for token in yaml.scan(text, Loader=yaml.SafeLoader)
-            if isinstance(token, yaml.AnchorToken | yaml.AliasToken)
-        ]
-        if unfit:
-            raise AllianceInvalid(unfit)
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        line = mark.line + 1 if mark else 1
-        raise AllianceInvalid([f"{file}:{line}: is not YAML: {said}"]) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise AllianceInvalid([f"{file}:{line}: is not YAML: it holds a character that may not be there"]) from error
-    except RecursionError as error:
-        raise AllianceInvalid([f"{file}:1: is nested too deeply to be an alliance file"]) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +139,16 @@ class _Reader:
         self.problems: set[tuple[int, str]] = set()
 
     def alliance(self, root: yaml.Node) -> Alliance:
-        entries = self._mapping(root, "the file", required=("trust_groups", "members"))
+        entries = self._mapping(root, "the file", required=("trust_groups", "members"), optional=("issuers",))
         members = tuple(self._members(entries["members"].value)) if "members" in entries else ()
         groups: tuple[WantedTrustGroup, ...] = ()
         if "trust_groups" in entries:
             known = {member.slug for member in members}
             groups = tuple(self._trust_groups(entries["trust_groups"].value, known))
         self._unique_ids(groups)
-        return Alliance(self.file, groups, members)
+        issuers, problems = read_issuers(entries["issuers"].value if "issuers" in entries else None, self.file, SLUG)
+        self.problems |= problems
+        return Alliance(self.file, groups, members, issuers)
 
     def _members(self, node: yaml.Node) -> Iterator[WantedMember]:
         for entry in self._entries(node, "members"):
@@ -196,7 +178,7 @@ class _Reader:
 
     def _collections(self, node: yaml.Node, group: str, members: set[str]) -> Iterator[WantedCollection]:
         if not isinstance(node, yaml.SequenceNode):
-            if not _is_empty(node):
+            if not is_empty(node):
                 self._problem(node, f"collections of {group} must be a list: begin each with '- alias: …'")
             return
         for item in node.value:
@@ -278,7 +260,7 @@ class _Reader:
     def _retention(self, entry: _Entry | None) -> timedelta | None:
         if entry is None:
             return None
-        if isinstance(entry.value, yaml.ScalarNode) and not _is_empty(entry.value):
+        if isinstance(entry.value, yaml.ScalarNode) and not is_empty(entry.value):
             text = str(entry.value.value)  # a bare number is told about its unit, not about quotes
         else:
             self._problem(entry.line, "retention must be a length of time, like 90d")
@@ -356,7 +338,7 @@ class _Reader:
 
     def _entries(self, node: yaml.Node, what: str) -> Iterator[_Entry]:
         if not isinstance(node, yaml.MappingNode):
-            if not _is_empty(node):
+            if not is_empty(node):
                 self._problem(node, f"{what} must be a mapping of names to what they are")
             return
         lines: dict[str, int] = {}
@@ -393,7 +375,3 @@ class _Reader:
 
     def _problem(self, where: yaml.Node | int, what: str) -> None:
         self.problems.add((where if isinstance(where, int) else where.start_mark.line + 1, what))
-
-
-def _is_empty(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from secrets import token_hex
 from uuid import UUID
@@ -17,12 +17,14 @@ from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
 from taxii_server.operations.alliance_file import SLUG
 from taxii_server.operations.members import unknown
-from taxii_server.storage import alliance, callers, members
+from taxii_server.storage import alliance, callers, issuers, members
 from taxii_server.storage import clients as storage
 from taxii_server.storage.clients import Client, NewClient
 from taxii_server.storage.engine import Connection, Database
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_SUBJECT = 256
 
 OVERLAP = timedelta(hours=24)
 """How long the old secret goes on after a rotation, unless said otherwise."""
@@ -37,8 +39,22 @@ class IssuedClient:
 
 
 @dataclass(frozen=True, slots=True)
+class TiedClient:
+    """A client that an outside issuer vouches for: what its tokens must say. It has no secret."""
+
+    client_id: str
+    issuer: str
+    audience: str
+    claim: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListedClient:
-    """A client as a list shows it; `collections` names those it was narrowed to, None if it wasn't."""
+    """A client as a list shows it.
+
+    `collections` names those it was narrowed to, None if it wasn't; `issuer` is the slug of who vouches for it.
+    """
 
     client_id: str
     member: str
@@ -50,6 +66,8 @@ class ListedClient:
     expires_at: datetime | None
     revoked_at: datetime | None
     secrets: int
+    issuer: str | None
+    subject: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,32 +103,77 @@ async def issue(
         OperatorError: if the member or a collection is unknown, the member has no grant for a named collection, or it
             has a live client of that name.
     """
-    if not SLUG.fullmatch(name):
-        message = f"{name!r} can't name a client: use 1 to 63 small letters, digits or '-', with no '-' at the ends."
-        raise OperatorError(message)
-    if not rights:
-        raise OperatorError("A client needs a right: read, write, or both.")
-    if expires_in is not None and expires_in <= timedelta():
-        raise OperatorError("A client that expires at once is of no use: name a longer time, like 90d.")
-    issued = IssuedClient(f"{member}.{name}.{token_hex(4)}", secrets.generate())
+    issued = IssuedClient(_new_id(member, name), secrets.generate())
     async with db.write() as connection:
-        owner = await members.lock(connection, member)
-        if owner is None:
-            raise await unknown(connection, member)
-        same = await storage.live_of_name(connection, owner.id, name)
-        if same is not None:
-            message = (
-                f"{member} has a client {name!r} already, {same}: "
-                "rotate it for a new secret, revoke it, or choose another name."
-            )
-            raise OperatorError(message)
-        narrowed = await _narrowed(connection, member, owner.id, collections) if collections else None
-        client = await storage.add(
-            connection, owner.id, NewClient(issued.client_id, name, rights, narrowed, expires_in)
-        )
+        wanted = NewClient(issued.client_id, name, rights, None, expires_in)
+        client = await _add(connection, member, wanted, collections)
         await storage.add_secret(connection, client, secrets.digest(issued.client_secret))
     log.info("client_issued", client_id=issued.client_id, member=member, rights=sorted(rights))
     return issued
+
+
+async def tie(
+    db: Database,
+    member: str,
+    *,
+    name: str,
+    issuer: str,
+    subject: str,
+    rights: frozenset[Right] = BOTH,
+    collections: Sequence[str] = (),
+    expires_in: timedelta | None = None,
+) -> TiedClient:
+    """Issue a client that authenticates by tokens of an outside issuer alone; otherwise as `issue`.
+
+    Raises:
+        OperatorError: as `issue`; or if there is no such issuer, or it vouches for another client by that subject.
+    """
+    if not subject or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
+        raise OperatorError(
+            f"A subject is 1 to {_LONGEST_SUBJECT} printable characters, exactly as the tokens have it."
+        )
+    async with db.write() as connection:
+        trusted = await issuers.lock(connection, issuer)
+        if trusted is None:
+            known = [one.slug for one in await issuers.read(connection) if not one.removed]
+            hint = did_you_mean(issuer, known) or ": add it to the issuers of alliance.yaml and apply that first."
+            raise OperatorError(f"There is no issuer {issuer!r}{hint}")
+        same = await storage.tied(connection, issuer, subject)
+        if same is not None:
+            raise OperatorError(f"{issuer} vouches for {same} by that subject already: revoke that first.")
+        client_id = _new_id(member, name)
+        await _add(
+            connection, member, NewClient(client_id, name, rights, None, expires_in, issuer, subject), collections
+        )
+    log.info("client_issued", client_id=client_id, member=member, rights=sorted(rights), issuer=issuer)
+    return TiedClient(client_id, trusted.issuer, trusted.audience, trusted.claim, subject)
+
+
+def _new_id(member: str, name: str) -> str:
+    if not SLUG.fullmatch(name):
+        message = f"{name!r} can't name a client: use 1 to 63 small letters, digits or '-', with no '-' at the ends."
+        raise OperatorError(message)
+    return f"{member}.{name}.{token_hex(4)}"
+
+
+async def _add(connection: Connection, member: str, client: NewClient, collections: Sequence[str]) -> int:
+    """Add a client to a member, narrowed to collections if some are named."""
+    if not client.rights:
+        raise OperatorError("A client needs a right: read, write, or both.")
+    if client.expires_in is not None and client.expires_in <= timedelta():
+        raise OperatorError("A client that expires at once is of no use: name a longer time, like 90d.")
+    owner = await members.lock(connection, member)
+    if owner is None:
+        raise await unknown(connection, member)
+    same = await storage.live_of_name(connection, owner.id, client.name)
+    if same is not None:
+        message = (
+            f"{member} has a client {client.name!r} already, {same}: "
+            "rotate it for a new secret, revoke it, or choose another name."
+        )
+        raise OperatorError(message)
+    narrowed = await _narrowed(connection, member, owner.id, collections) if collections else None
+    return await storage.add(connection, owner.id, replace(client, collections=narrowed))
 
 
 async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) -> IssuedClient:
@@ -127,6 +190,11 @@ async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) 
             message = (
                 f"{client_id} is {ended}, for good: issue a new client with "
                 f"taxii-server client issue {client.member} --name {client.name}"
+            )
+            raise OperatorError(message)
+        if client.issuer is not None:
+            message = (
+                f"{client_id} has no secret: {client.issuer} vouches for it. What it signs in with is changed there."
             )
             raise OperatorError(message)
         await storage.end_secrets(connection, client.id, overlap=overlap)
@@ -228,6 +296,8 @@ def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
         expires_at=client.expires_at,
         revoked_at=client.revoked_at,
         secrets=client.secrets,
+        issuer=client.issuer,
+        subject=client.subject,
     )
 
 

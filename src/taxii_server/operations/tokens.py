@@ -10,16 +10,17 @@ from uuid import uuid4
 
 import structlog
 
-from taxii_server.auth import tokens
+from taxii_server.auth import jws, outside_tokens, tokens
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
-from taxii_server.storage import revoked_tokens
+from taxii_server.storage import issuers, revoked_tokens
 
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
     from taxii_server.domain.access import Right
     from taxii_server.storage.engine import Database
+    from taxii_server.storage.issuers import StoredIssuer
 
 log = structlog.get_logger(__name__)
 
@@ -102,35 +103,54 @@ async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str
     """
     own = await issuing.identifier.own_token(client_id, secret, token)
     if own is not None:
-        await _revoke(issuing.db, own.token.issuer, str(own.token.jti), datetime.fromtimestamp(own.expires_at, UTC))
+        await _revoke(
+            issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
+        )
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
-    """Refuse a token from the next request on, on every worker; nothing but the token itself is needed.
+    """Refuse a token, ours or an outside issuer's, from the next request on, on every worker.
 
-    Its signature isn't asked about: what never was a token of ours is refused anyway.
+    Its signature isn't asked about: what nobody signed is refused anyway.
 
     Raises:
-        OperatorError: if it is no token of ours, or has expired.
+        OperatorError: if it is none that would be let in, or has no jti.
     """
     try:
-        unverified = tokens.Tokens(issuer).peek(token)
+        parsed = jws.parse(token)
+        ours = parsed.claims.get("iss") == issuer
+        presented = (tokens.Tokens(issuer).peek_at(parsed) if ours else outside_tokens.read(token, parsed)).presented
     except NotAuthenticated as error:
-        message = f"This is no access token of {issuer} that would be let in: {error.reason}."
-        raise OperatorError(message) from error
-    jti = str(unverified.token.jti)
-    return await _revoke(db, issuer, jti, datetime.fromtimestamp(unverified.expires_at, UTC))
+        raise OperatorError(f"This is no access token that would be let in: {error.reason}.") from error
+    if not ours and presented.issuer not in [one.issuer for one in await _trusted(db)]:
+        raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
+    if presented.jti is None:
+        raise OperatorError("This token has no jti to be known by: revoke its client.")
+    expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
+    return await _revoke(db, presented.issuer, presented.jti, expires_at)
 
 
-async def revoke_jti(db: Database, issuer: str, jti: str) -> RevokedToken:
+async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:
     """Refuse the token of an id from the next request on, on every worker, for as long as a token can live.
 
+    It is one of ours, or of the outside issuer of this slug.
+
     Raises:
-        OperatorError: if no token can have that id.
+        OperatorError: if no token can have that id, or there is no such issuer.
     """
     if not tokens.NAME.fullmatch(jti):
         raise OperatorError("A jti is 1 to 256 visible ASCII characters without blanks.")
+    if outside is not None:
+        named = [one.issuer for one in await _trusted(db) if one.slug == outside]
+        if not named:
+            raise OperatorError(f"There is no issuer {outside!r} in the alliance.")
+        issuer = named[0]
     return await _revoke(db, issuer, jti, None)
+
+
+async def _trusted(db: Database) -> list[StoredIssuer]:
+    async with db.read() as connection:
+        return [one for one in await issuers.read(connection) if not one.removed]
 
 
 async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None) -> RevokedToken:

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from taxii_server.domain.access import Collection, Right, Validation
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks
+from taxii_server.storage import clocks, issuers
 from taxii_server.storage.engine import Connection
+from taxii_server.storage.issuers import StoredIssuer
 from taxii_server.storage.tables import (
     clients,
     collection_clocks,
@@ -92,6 +93,7 @@ class StoredAlliance:
     trust_groups: tuple[StoredTrustGroup, ...]
     members: tuple[StoredMember, ...]
     collections: tuple[StoredCollection, ...]
+    issuers: tuple[StoredIssuer, ...] = ()
 
 
 async def take_turn(connection: Connection) -> None:
@@ -133,6 +135,7 @@ async def read(connection: Connection) -> StoredAlliance:
             )
             for row in await connection.execute(of_collections)
         ),
+        issuers=await issuers.read(connection),
     )
 
 

@@ -7,6 +7,7 @@ or malformed.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,12 @@ from uuid import UUID
 from sqlalchemy import column, text
 
 from taxii_server.domain.access import Collection, Grant, Place, Right, TrustGroup, Validation
+from taxii_server.domain.issuers import OutsideIssuer
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from taxii_server.domain.access import Presented, Principal
     from taxii_server.storage.engine import Connection
 
@@ -26,7 +30,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 256
 
-# Reads, by unique key: uq_clients_client_id, pk_members, pk_signing_keys, pk_revoked_tokens, uq_trust_groups_slug, pk_collections or
+# Reads, by unique key: uq_clients_client_id or ix_clients_subject, ix_issuers_issuer, pk_members, pk_signing_keys, pk_revoked_tokens, uq_trust_groups_slug, pk_collections or
 # uq_collections_trust_group_id_alias, pk_grants, pk_collection_clocks; and ix_client_secrets_client for at most a
 # handful of digests. Whether the group is visible at all stops at the first visible grant: it walks the member's part
 # of pk_grants with pk_collections, or the group's part of uq_collections_trust_group_id_alias with pk_grants.
@@ -51,12 +55,21 @@ _CALLER = """
                      FROM revoked_tokens AS ended
                     WHERE ended.issuer = CAST(:issuer AS text)
                       AND ended.jti = CAST(:jti AS text)) AS token_revoked,
+           outside.slug AS issuer_slug, outside.jwks_uri, outside.audience, outside.algorithms,
            circle.id AS trust_group_id, circle.slug AS trust_group_slug,
            circle.title AS trust_group_title, circle.description AS trust_group_description,
            feed.id AS collection_id, feed.alias, feed.title, feed.description, feed.validation, feed.unmarked_level,
            feed.rights AS grant_rights, feed.clearance, feed.changes
       FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
-      LEFT JOIN clients AS client ON client.client_id = asked.client_id
+      LEFT JOIN issuers AS outside ON outside.issuer = CAST(:issuer AS text) AND outside.removed_at IS NULL
+      LEFT JOIN LATERAL (
+           SELECT * FROM clients WHERE clients.client_id = asked.client_id
+           UNION ALL
+           SELECT * FROM clients
+            WHERE clients.issuer = outside.slug
+              AND clients.subject = CAST(:named AS jsonb) ->> outside.claim
+              AND clients.revoked_at IS NULL
+           ) AS client ON true
       LEFT JOIN members AS member ON member.id = client.member_id
       LEFT JOIN LATERAL (
            SELECT trust_group.id, trust_group.slug, trust_group.title, trust_group.description
@@ -85,7 +98,7 @@ _CALLER = """
 """
 _COLUMNS = (
     "client client_id client_rights client_collections client_revoked client_expired "
-    "member member_slug member_suspended member_removed digests public_jwk token_revoked "
+    "member member_slug member_suspended member_removed digests public_jwk token_revoked issuer_slug jwks_uri audience algorithms "
     "trust_group_id trust_group_slug trust_group_title trust_group_description "
     "collection_id alias title description validation unmarked_level grant_rights clearance changes"
 )
@@ -141,13 +154,15 @@ class Found:
     """The answer of the caller statement.
 
     `digests` are those of the client's live secrets; `public_jwk` is None when no key of that id verifies any more;
-    `token_revoked` is about the token asked about; `changes` is the named collection's, for comparing a replica with.
+    `token_revoked` and `issuer`, an
+    outside one, are about the token asked about; `changes` is the named collection's, for comparing a replica with.
     """
 
     client: KnownClient | None
     digests: tuple[bytes, ...]
     public_jwk: str | None
     token_revoked: bool
+    issuer: OutsideIssuer | None
     place: Place
     changes: int | None
 
@@ -157,10 +172,14 @@ async def look_up(
     *,
     client_id: str | None,
     token: Presented | None = None,
+    named: Mapping[str, str] | None = None,
     trust_group: str | None = None,
     collection: str | None = None,
 ) -> Found:
-    """Run the caller statement; `collection` is an id or an alias. A name that can't exist is looked up all the same."""
+    """Run the caller statement; `collection` is an id or an alias. A name that can't exist is looked up all the same.
+
+    With `named`, the claims of an outside token that can name a client, its issuer's configuration says which one does.
+    """
     reference = _speakable(collection)
     by_id = reference is not None and _UUID.fullmatch(reference) is not None
     result = await connection.execute(
@@ -169,6 +188,7 @@ async def look_up(
             "client_id": _speakable(client_id),
             "kid": None if token is None else _speakable(token.kid),
             "issuer": None if token is None else token.issuer,
+            "named": None if named is None else json.dumps(dict(named)),
             "jti": None if token is None else _speakable(token.jti),
             "trust_group": _speakable(trust_group),
             "collection_id": reference if by_id else None,
@@ -181,6 +201,7 @@ async def look_up(
         digests=tuple(row.digests),
         public_jwk=row.public_jwk,
         token_revoked=row.token_revoked,
+        issuer=None if row.issuer_slug is None or token is None else _issuer(row, token.issuer),
         place=_place(row),
         changes=row.changes,
     )
@@ -226,6 +247,16 @@ def _client(row: Any) -> KnownClient | None:
         member_slug=row.member_slug,
         member_suspended=row.member_suspended,
         member_removed=row.member_removed,
+    )
+
+
+def _issuer(row: Any, issuer: str) -> OutsideIssuer:
+    return OutsideIssuer(
+        slug=row.issuer_slug,
+        issuer=issuer,
+        jwks_uri=row.jwks_uri,
+        audience=row.audience,
+        algorithms=frozenset(row.algorithms),
     )
 
 

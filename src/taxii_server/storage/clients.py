@@ -17,7 +17,7 @@ from taxii_server.storage.tables import client_secrets, clients, grants, members
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client and whether its member is suspended.
+    """A client and whether its member is suspended; `issuer` and `subject` where an outside issuer vouches for it.
 
     `collections` is None where it may use all of its member's, `secrets` counts those that hold now.
     """
@@ -35,6 +35,8 @@ class Client:
     revoked_at: datetime | None
     suspended: bool
     secrets: int
+    issuer: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class NewClient:
     rights: frozenset[Right]
     collections: tuple[UUID, ...] | None
     expires_in: timedelta | None
+    issuer: str | None = None
+    subject: str | None = None
 
 
 _EXPIRED = func.coalesce(clients.c.expires_at <= func.now(), False)
@@ -93,6 +97,14 @@ async def live_of_name(connection: Connection, member_id: int, name: str) -> str
     return (await connection.execute(found)).scalars().first()
 
 
+async def tied(connection: Connection, issuer: str, subject: str) -> str | None:
+    """Find the id of the client that an outside issuer vouches for by this subject, unless it is revoked."""
+    found = select(clients.c.client_id).where(
+        clients.c.issuer == issuer, clients.c.subject == subject, clients.c.revoked_at.is_(None)
+    )
+    return (await connection.execute(found)).scalars().first()
+
+
 async def granted(connection: Connection, member_id: int) -> set[UUID]:
     """Give the collections a member has a grant for."""
     return set(
@@ -109,6 +121,8 @@ async def add(connection: Connection, member_id: int, client: NewClient) -> int:
         "rights": sorted(client.rights),
         "collections": None if client.collections is None else list(client.collections),
         "expires_at": None if client.expires_in is None else func.now() + literal(client.expires_in),
+        "issuer": client.issuer,
+        "subject": client.subject,
     }
     added = await connection.execute(insert(clients).values(values).returning(clients.c.id))
     return int(added.scalar_one())
@@ -163,4 +177,6 @@ def _client(row: Row[Any]) -> Client:
         revoked_at=row.revoked_at,
         suspended=row.suspended,
         secrets=row.secrets,
+        issuer=row.issuer,
+        subject=row.subject,
     )

@@ -97,6 +97,22 @@ grants = Table(
     CheckConstraint("clearance BETWEEN 0 AND 4", name="clearance"),
 )
 
+issuers = Table(
+    "issuers",
+    metadata,
+    Column("slug", Text, primary_key=True),
+    Column("issuer", _key, nullable=False),
+    # null: the issuer's own metadata names it
+    Column("jwks_uri", Text),
+    Column("audience", Text, nullable=False),
+    Column("claim", Text, nullable=False),
+    Column("algorithms", ARRAY(Text), nullable=False),
+    Column("created_at", _instant, nullable=False, server_default=func.now()),
+    # its clients name it for good
+    Column("removed_at", _instant),
+    Index("ix_issuers_issuer", "issuer", unique=True, postgresql_where=text("removed_at IS NULL")),
+)
+
 clients = Table(
     "clients",
     metadata,
@@ -110,6 +126,11 @@ clients = Table(
     Column("created_at", _instant, nullable=False, server_default=func.now()),
     Column("expires_at", _instant),
     Column("revoked_at", _instant),
+    # both or neither: an outside issuer vouches for this client, by this value of its claim
+    Column("issuer", ForeignKey("issuers.slug")),
+    Column("subject", Text),
+    CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="issuer_and_subject"),
+    Index("ix_clients_subject", "issuer", "subject", unique=True, postgresql_where=text("revoked_at IS NULL")),
     CheckConstraint("rights <@ ARRAY['read', 'write']", name="rights"),
 )
 
