@@ -62,14 +62,13 @@ _CALLER = """
            feed.rights AS grant_rights, feed.clearance, feed.changes
       FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
       LEFT JOIN issuers AS outside ON outside.issuer = CAST(:issuer AS text) AND outside.removed_at IS NULL
-      LEFT JOIN LATERAL (
-           SELECT * FROM clients WHERE clients.client_id = asked.client_id
-           UNION ALL
-           SELECT * FROM clients
-            WHERE clients.issuer = outside.slug
-              AND clients.subject = CAST(:named AS jsonb) ->> outside.claim
-              AND clients.revoked_at IS NULL
-           ) AS client ON true
+      LEFT JOIN clients AS client ON client.id = coalesce(
+           (SELECT own.id FROM clients AS own WHERE own.client_id = asked.client_id),
+           (SELECT tied.id
+              FROM clients AS tied
+             WHERE tied.issuer = outside.slug
+               AND tied.subject = CAST(:named AS jsonb) ->> outside.claim
+               AND tied.revoked_at IS NULL))
       LEFT JOIN members AS member ON member.id = client.member_id
       LEFT JOIN LATERAL (
            SELECT trust_group.id, trust_group.slug, trust_group.title, trust_group.description
