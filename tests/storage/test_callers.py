@@ -314,6 +314,56 @@ async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement:
     assert "Seq Scan" not in plan
 
 
+async def test_one_plan_serves_all_requests(alliance: Alliance) -> None:
+    """Planning takes several times as long as running it, so it must not be planned anew for each request."""
+    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    compiled = callers.CALLER.compile(dialect=dialect)
+    client = alliance.client("north").client_id
+    alliance.execute("SET plan_cache_mode = auto")
+    alliance.execute(f"PREPARE asked AS {compiled}")
+    given = {"client_id": f"'{client}'", "trust_group": "'fraud'", "alias": "'indicators'"}
+    values = ", ".join(given.get(name, "NULL") for name in compiled.positiontup or ())
+    for _ in range(10):
+        alliance.execute(f"EXECUTE asked({values})")
+
+    [(kept, anew)] = alliance.execute(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'asked'"
+    )
+
+    assert (kept, anew) == (5, 5)
+
+
+async def test_an_outside_issuer_and_whom_it_names_are_found_in_one(
+    db: Database, alliance: Alliance, north: Issued
+) -> None:
+    """The issuer's own claim decides; a subject of another issuer, or of a revoked client, is nobody's."""
+    alliance.issuer("bank", "https://bank.example", claim="azp", algorithms=("ES256",))
+    alliance.issuer("other", "https://other.example")
+    tied = alliance.tied("north", "bank", "siem")
+
+    async def named(issuer: str, **claims: str) -> Found:
+        async with db.statement() as connection:
+            token = Presented(issuer, "kid", None)
+            return await callers.look_up(connection, client_id=None, token=token, named=claims)
+
+    found = await named("https://bank.example", sub="nobody", azp="siem")
+    others = [
+        await named("https://bank.example", sub="siem"),
+        await named("https://other.example", sub="siem", azp="siem"),
+        await named("https://none.example", azp="siem"),
+    ]
+    alliance.execute("UPDATE clients SET revoked_at = now() WHERE client_id = %s", tied)
+    others.append(await named("https://bank.example", azp="siem"))
+
+    assert found.client is not None
+    assert found.client.client_id == tied
+    assert found.issuer is not None
+    assert (found.issuer.slug, found.issuer.audience) == ("bank", "https://taxii.example.org")
+    assert found.issuer.algorithms == {"ES256"}
+    assert [one.client for one in others] == [None] * 4
+    assert [one.issuer and one.issuer.slug for one in others] == ["bank", "other", None, "bank"]
+
+
 async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
     names = dict.fromkeys(("client_id", "kid", "issuer", "jti", "named", "trust_group", "collection_id", "alias"))
     async with db.statement() as connection:

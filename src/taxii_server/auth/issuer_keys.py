@@ -243,8 +243,10 @@ def _octets(value: Any) -> bytes:
 
 async def _published(issuer: OutsideIssuer) -> Any:
     """Fetch an issuer's JWK Set, asking its metadata where that is if the operator didn't say."""
+    # reading the system's authorities takes a while
+    trusting = await asyncio.to_thread(ssl.create_default_context)
     async with httpx.AsyncClient(
-        verify=ssl.create_default_context(),
+        verify=trusting,
         follow_redirects=False,
         timeout=TIMEOUT,
         # a name and password that ~/.netrc has for the host are none of its business
