@@ -73,7 +73,9 @@ class Client:
         last, text = max(self.got, default=None), self.next
         after = self.begun if text is None or habit == "repeats" else last
         if habit == "an old next" and last is not None and self.old:
-            after, text = last, self.old[chance % len(self.old)]
+            # a new run, whose filters it repeats from now on, with what it kept of an older one
+            self.begun = after = last
+            text = self.old[chance % len(self.old)]
         elif text is not None and habit == "anything between":
             known = [one for one in self.got if self.begun is None or one >= self.begun]
             after = known[chance % len(known)]
