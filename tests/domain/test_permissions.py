@@ -166,6 +166,16 @@ def test_only_the_unmarked_are_refused_for_being_unmarked() -> None:
     assert permissions.refusal(target, brought(Level.CLEAR)) is None
 
 
+def test_nothing_passes_for_anothers_object_by_capital_letters() -> None:
+    """Stored ids are text; a UUID means the same in capitals. Where objects have owners, there is one spelling."""
+    owned = replace(permissions.writable(caller(BOTH)), policy=replace(POLICY, owner_only=True))
+    capitals = replace(brought(Level.CLEAR), stix_id="x-thing--A")
+
+    assert "small letters" in str(permissions.refusal(owned, capitals))
+    assert permissions.refusal(owned, brought(Level.CLEAR)) is None
+    assert permissions.refusal(permissions.writable(caller(BOTH)), capitals) is None
+
+
 def test_creators_are_named_where_that_is_allowed() -> None:
     """`attribution: anonymous` refuses created_by_ref, and nothing else."""
     named = permissions.writable(caller(BOTH))

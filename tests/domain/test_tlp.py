@@ -74,6 +74,25 @@ def test_levels_are_written_as_people_write_them() -> None:
     assert [level.text for level in Level] == list(tlp.LEVELS)
 
 
+RED_MARK = factories.TLP2["red"]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"object_marking_refs": RED_MARK},
+        {"object_marking_refs": [[RED_MARK]]},
+        {"object_marking_refs": {"ref": RED_MARK}},
+        {"granular_markings": {"marking_ref": RED_MARK, "selectors": ["name"]}},
+        {"granular_markings": [{"marking_ref": [RED_MARK]}]},
+        {"granular_markings": [RED_MARK]},
+    ],
+)
+def test_a_marking_counts_whatever_the_shape_around_it(shape: dict[str, Any]) -> None:
+    """Structural validation lets odd shapes through: what somebody meant to be RED must not travel as unmarked."""
+    assert tlp.level_of(shape) is Level.RED
+
+
 @pytest.mark.parametrize("name", ["object_marking_refs", "granular_markings"])
 @given(value=strategies.json_values)
 def test_malformed_markings_are_no_markings(name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from taxii_server.domain.stix_versions import Version
 from taxii_server.storage import object_page_statements as statements
+from taxii_server.storage import object_pages
 from tests.auth.alliance import BOTH
 from tests.taxii import laws
 from tests.taxii.alliance import TAXII, Exchange, basic, exchange_on
@@ -262,6 +264,8 @@ _CONDITION = re.compile(
     r"|(?:superseded|newer_form)_level (?:>|<=) :clearance)"
 )
 STATEMENTS: Final = ("LATEST", "LATEST_OF_TYPES", "NEWEST_FORM", "NEWEST_FORM_OF_TYPES", "PICKED", "OF_OBJECTS")
+IMPLIED: Final = {("LATEST", 12), ("LATEST", 13), ("NEWEST_FORM", 8)}
+"""In the walk of level RED: the clearance is RED there, so the index's own condition says the same."""
 PLACES: Final = [
     (name, number) for name in STATEMENTS for number in range(len(_CONDITION.findall(getattr(statements, name).text)))
 ]
@@ -283,11 +287,12 @@ def without(name: str, number: int) -> tuple[TextClause, str]:
 async def test_each_condition_on_the_clearance_would_be_missed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    """With any one of them gone from its statement, a few thousand requests find out."""
+    """With any one of them gone from its statement, some of a few thousand requests find out."""
     mutant, condition = without(name, number)
     monkeypatch.setattr(statements, name, mutant)
     random = Random(1)
+    asking = (one for one in requests(random, scene.books, 60_000) if object_pages._statement(one.want)[0] is mutant)
     with pytest.raises(AssertionError):  # noqa: PT012 - the first answer that differs ends it
-        for asked in requests(random, scene.books, 6_000):
+        for asked in islice(asking, 3_000):
             await hold(scene, asked, random.choice(scene.callers))
         pytest.fail(f"{name} without {condition} ({number}) went unnoticed")

@@ -148,6 +148,11 @@ def refusal(target: Writable, columns: Columns) -> str | None:
             "can't add what it couldn't read. Ask the operator for a higher clearance, or lower the marking if it is "
             "yours to lower"
         )
+    if policy.owner_only and columns.stix_id != columns.stix_id.lower():
+        return (
+            "has capital letters in its id, and could pass for another member's object with the same id in small ones: "
+            "write its UUID in small letters"
+        )
     if columns.names_creator and policy.attribution is Attribution.ANONYMOUS:
         return (
             "names its creator, and in this collection nobody is to learn who brought what: leave created_by_ref out "
