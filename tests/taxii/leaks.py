@@ -129,6 +129,19 @@ def history(random: Random, number: int, unmarked: int) -> tuple[list[Stix], lis
     return made, levels
 
 
+def twins(random: Random, number: int, old: int, new: int) -> tuple[list[Stix], list[int]]:
+    """Make one instant of an object in both forms, and a later version of the newer form, each at a level of its own."""
+    stix_id = f"indicator--{UUID(int=random.getrandbits(128), version=4)}"
+    levels = [old, new, random.randrange(5)]
+    made: list[Stix] = []
+    for build, second, level in zip((indicator_2_0, indicator, indicator), (0, 0, 1), levels, strict=True):
+        modified = to_taxii(_BEGIN + timedelta(seconds=number * 10 + second))
+        word = f"word{number}x{len(made)}x{random.getrandbits(40):010x}"
+        refs = [_some(random, level)]
+        made.append(build(id=stix_id, created=modified, modified=modified, x_word=word, object_marking_refs=refs))
+    return made, levels
+
+
 def _markings(random: Random, unmarked: int) -> tuple[int, Stix]:
     """Choose markings; the level they mean is worked out here, not by the code under test."""
     match random.randrange(6):
