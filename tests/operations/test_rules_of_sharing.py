@@ -6,19 +6,21 @@ import asyncio
 import json
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, text
 
-from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Writable
 from taxii_server.domain.stix_versions import Version, standings
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance, alliance_file, transfer
 from taxii_server.operations.validation import Validators
-from taxii_server.storage import clocks
+from taxii_server.storage import clocks, object_writes
 from taxii_server.storage.engine import Database
 from taxii_server.storage.tables import collection_clocks, object_versions
 from tests.factories import TLP2, identity, indicator, stix_id, tlp2
+from tests.storage.feeds import body_of, columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -220,23 +222,23 @@ async def test_who_adds_while_the_rule_changes_adds_by_the_new_one(db: Database,
     assert {row.level for row in await rows(db)} == {Level.AMBER}
 
 
-async def test_rules_and_titles_change_beside_writers(db: Database, judges: Validators) -> None:
-    """`apply` takes the clocks before the collections' rows, as writers do: none waits for the other in a circle."""
+async def test_a_rule_and_a_title_change_while_somebody_adds(db: Database) -> None:
+    """`apply` takes the clock before the collection's row, as writers do: neither waits for the other in a circle."""
+    feed = (await alliance.collections(db))[0].id
+    target = Writable(feed, 1, None, Level.RED, Policy(Validation.STRUCTURAL))
+    wanted = alliance_file.parse(ruled("unmarked: AMBER").replace("title: First", "title: Prime"))
+    async with db.write() as connection:
+        clock = await clocks.lock_clock(connection, feed)
+        changing = asyncio.create_task(alliance.apply(db, wanted))
+        await _waiting(db, 1)
+        one = columns(stix_id("indicator"), 1)
+        await object_writes.add(connection, target, clock, uuid4(), [(one, body_of(one))])
+    plan = await changing
 
-    async def write(number: int) -> None:
-        for step in range(5):
-            await add(db, judges, indicator(id=stix_id("indicator", 10 * number + step)))
-
-    async def change() -> None:
-        for step in range(6):
-            wanted = ruled(f"unmarked: {'AMBER' if step % 2 else 'GREEN'}").replace("title: First", f"title: T{step}")
-            await alliance.apply(db, alliance_file.parse(wanted))
-
-    await asyncio.gather(change(), *(write(number) for number in range(4)))
-
-    found = await rows(db)
-    assert len(found) == 20
-    assert {row.level for row in found} == {Level.AMBER}
+    assert [step.line for step in plan.steps][1:] == [
+        f"change 1 stored version of {FEED} without a TLP marking: AMBER instead of CLEAR"
+    ]
+    assert [row.level for row in await rows(db)] == [Level.AMBER]
 
 
 async def _waiting(db: Database, count: int) -> None:
