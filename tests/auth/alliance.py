@@ -46,7 +46,8 @@ class Alliance:
         )
         return self.groups[slug]
 
-    def collection(self, group: str, alias: str, validation: str = "strict") -> UUID:
+    def collection(self, group: str, alias: str, validation: str = "strict", **rules: object) -> UUID:
+        """Add a collection; `rules` are columns of its row, like `ceiling=2`."""
         made = self.collections[f"{group}/{alias}"] = uuid4()
         self.execute(
             "INSERT INTO collections (id, trust_group_id, alias, title, validation) VALUES (%s, %s, %s, %s, %s)",
@@ -60,6 +61,8 @@ class Alliance:
             "INSERT INTO collection_clocks (collection_id, last_added, changes) VALUES (%s, now(), 7)",
             made,
         )
+        for name, value in rules.items():
+            self.execute(f"UPDATE collections SET {name} = %s WHERE id = %s", value, made)  # noqa: S608 - our own names
         return made
 
     def member(self, slug: str, **grants: tuple[str, ...]) -> int:

@@ -1,10 +1,12 @@
 """apply, client, member and token: what they print, and with which code they exit."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
+from tests.factories import indicator
 
 
 def test_apply_prints_the_plan_and_is_idempotent(run: Run, alliance: Path) -> None:
@@ -52,6 +54,52 @@ def test_apply_refuses_nonsense_with_file_and_line(run: Run, alliance: Path) -> 
     assert (refused.code, refused.out) == (1, "")
     assert f"{alliance}:11: kind must be" in refused.err
     assert refused.err.endswith("The alliance file is not valid; nothing was changed.\n")
+
+
+def test_apply_tells_what_rules_mean_for_what_is_stored(run: Run, alliance: Path, tmp_path: Path) -> None:
+    """A dry run counts too; what is only told is marked with !, and is no change."""
+    bundle = tmp_path / "bundle.json"
+    bundle.write_text(json.dumps({"type": "bundle", "id": "bundle--1", "objects": [indicator()]}))
+    run("import", "fraud-intel/other", str(bundle), "--as", "north-bank")
+    alliance.write_text(alliance.read_text().replace("title: Others}", "title: Others, unmarked: refuse}"))
+
+    dry = run("apply", str(alliance), "--dry-run")
+
+    assert dry.out.splitlines() == [
+        "~ change collection fraud-intel/other: unmarked 'CLEAR' → 'refuse'",
+        "! note 1 stored version of fraud-intel/other without a TLP marking: they stay, as CLEAR",
+        "1 change to make. Nothing was changed.",
+    ]
+
+
+def test_collections_are_listed_with_rules_and_clearances(run: Run, alliance: Path) -> None:
+    """One row for each grant; for programs one entry for each collection."""
+    text = alliance.read_text().replace("harbour-bank: [read]", "harbour-bank: {rights: [read], clearance: AMBER}")
+    alliance.write_text(text.replace("title: Others}", "title: Others, ceiling: GREEN, owner_only: true}"))
+    run("apply", str(alliance))
+
+    table, listed = run("collection", "list"), run("collection", "list", "--json")
+
+    assert [row.split() for row in table.out.splitlines()[1:]] == [
+        ["fraud-intel/indicators", "RED", "CLEAR", "no", "named", "harbour-bank", "read", "AMBER"],
+        ["fraud-intel/indicators", "RED", "CLEAR", "no", "named", "north-bank", "read,", "write", "RED"],
+        ["fraud-intel/other", "GREEN", "CLEAR", "yes", "named", "-", "-", "-"],
+    ]
+    assert listed.json[0] == {
+        "collection": "fraud-intel/indicators",
+        "id": "91a7b528-80eb-42ed-a74d-c6fbd5a26116",
+        "title": "Fraud indicators",
+        "validation": "strict",
+        "ceiling": "RED",
+        "unmarked": "CLEAR",
+        "owner_only": False,
+        "attribution": "named",
+        "retention": None,
+        "grants": {
+            "harbour-bank": {"rights": ["read"], "clearance": "AMBER"},
+            "north-bank": {"rights": ["read", "write"], "clearance": "RED"},
+        },
+    }
 
 
 def test_issue_prints_what_to_paste(run: Run, alliance: Path) -> None:

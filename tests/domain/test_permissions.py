@@ -12,16 +12,19 @@ import pytest
 from taxii_server.domain import permissions
 from taxii_server.domain.access import (
     BOTH,
+    Attribution,
     Caller,
     Collection,
     Grant,
     Place,
+    Policy,
     Principal,
     Right,
     TrustGroup,
     Validation,
 )
 from taxii_server.domain.errors import NotAllowed, NotFound
+from taxii_server.domain.stix_objects import Columns, Form
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
@@ -31,7 +34,8 @@ NONE: frozenset[Right] = frozenset()
 READ, WRITE = frozenset({Right.READ}), frozenset({Right.WRITE})
 RIGHTS = [NONE, READ, WRITE, BOTH]
 GROUP = TrustGroup(UUID(int=1), "fraud-intel", "Fraud", None)
-FEED = Collection(UUID(int=2), GROUP.id, "feed", "Feed", None, Validation.STRICT, Level.GREEN)
+POLICY = Policy(Validation.STRICT, unmarked_level=Level.GREEN)
+FEED = Collection(UUID(int=2), GROUP.id, "feed", "Feed", None, POLICY)
 NORTH = Principal(client=7, client_id="north-siem", member=3, member_slug="north")
 
 
@@ -105,7 +109,7 @@ def test_what_a_check_hands_out_is_the_callers_own() -> None:
     assert (readable.collection_id, readable.clearance) == (FEED.id, Level.AMBER)
     assert (writable.collection_id, writable.clearance) == (FEED.id, Level.AMBER)
     assert (writable.member, writable.client) == (3, 7)
-    assert (writable.validation, writable.unmarked_level) == (Validation.STRICT, Level.GREEN)
+    assert writable.policy == POLICY
     assert (erasable.collection_id, erasable.clearance) == (FEED.id, Level.AMBER)
     assert (erasable.member, erasable.client) == (3, 7)
 
@@ -128,4 +132,55 @@ def test_the_operator_reads_and_adds_everywhere() -> None:
     assert permissions.operator_readable(FEED).clearance is Level.RED
     writable = permissions.operator_writable(FEED, 5)
     assert (writable.member, writable.client, writable.clearance) == (5, None, Level.RED)
-    assert (writable.validation, writable.unmarked_level) == (Validation.STRICT, Level.GREEN)
+    assert writable.policy == POLICY
+
+
+def brought(level: Level | None, *, names_creator: bool = False) -> Columns:
+    """Make what is known of an object of this level."""
+    return Columns("x-thing--a", "x-thing", Form.STIX_2_1, None, None, b"", level, names_creator)
+
+
+@pytest.mark.parametrize(("ceiling", "clearance", "level"), list(product(Level, Level, Level)))
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_is_added_stays_below_ceiling_and_clearance(
+    ceiling: Level, clearance: Level, level: Level, marked: bool
+) -> None:
+    """Whether a marking says so or the collection's rule; the refusal says which of the two, the ceiling first."""
+    policy = Policy(Validation.STRICT, ceiling, unmarked_level=Level.CLEAR if marked else level)
+    target = replace(permissions.writable(caller(BOTH)), policy=policy, clearance=clearance)
+    said = permissions.refusal(target, brought(level if marked else None))
+
+    assert (said is None) == (level <= ceiling and level <= clearance)
+    if said is not None:
+        assert ("takes nothing above" in said) == (level > ceiling)
+        assert ("your member is cleared for no more" in said) == (level <= ceiling)
+        assert ("carries no TLP marking" in said) == (not marked)
+
+
+def test_only_the_unmarked_are_refused_for_being_unmarked() -> None:
+    """The level that they would have plays no part."""
+    policy = Policy(Validation.STRICT, unmarked_refused=True)
+    target = replace(permissions.writable(caller(BOTH)), policy=policy, clearance=Level.CLEAR)
+
+    assert "carries no TLP marking" in str(permissions.refusal(target, brought(None)))
+    assert permissions.refusal(target, brought(Level.CLEAR)) is None
+
+
+def test_nothing_passes_for_anothers_object_by_capital_letters() -> None:
+    """Stored ids are text; a UUID means the same in capitals. Where objects have owners, there is one spelling."""
+    owned = replace(permissions.writable(caller(BOTH)), policy=replace(POLICY, owner_only=True))
+    capitals = replace(brought(Level.CLEAR), stix_id="x-thing--A")
+
+    assert "small letters" in str(permissions.refusal(owned, capitals))
+    assert permissions.refusal(owned, brought(Level.CLEAR)) is None
+    assert permissions.refusal(permissions.writable(caller(BOTH)), capitals) is None
+
+
+def test_creators_are_named_where_that_is_allowed() -> None:
+    """`attribution: anonymous` refuses created_by_ref, and nothing else."""
+    named = permissions.writable(caller(BOTH))
+    anonymous = replace(named, policy=replace(POLICY, attribution=Attribution.ANONYMOUS))
+
+    assert permissions.refusal(named, brought(Level.CLEAR, names_creator=True)) is None
+    assert "created_by_ref" in str(permissions.refusal(anonymous, brought(Level.CLEAR, names_creator=True)))
+    assert permissions.refusal(anonymous, brought(Level.CLEAR)) is None

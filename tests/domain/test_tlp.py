@@ -60,6 +60,39 @@ def test_an_unmarked_object_has_no_level() -> None:
     assert tlp.level_of(factories.indicator(object_marking_refs=[OTHER])) is None
 
 
+@pytest.mark.parametrize("stix_id", [*LEVELS, *map(str.upper, LEVELS)])
+def test_tlps_own_markings_are_clear_unless_marked(stix_id: str) -> None:
+    """No rule for unmarked objects holds for them; a marking on one counts as on any object."""
+    assert tlp.level_of({"id": stix_id}) is Level.CLEAR
+    assert tlp.level_of({"id": stix_id, "object_marking_refs": [factories.TLP2["red"]]}) is Level.RED
+    assert tlp.level_of({"id": stix_id, "object_marking_refs": [OTHER]}) is Level.CLEAR
+
+
+def test_levels_are_written_as_people_write_them() -> None:
+    """In alliance.yaml, in plans and in refusals."""
+    assert list(tlp.LEVELS) == ["CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"]
+    assert [level.text for level in Level] == list(tlp.LEVELS)
+
+
+RED_MARK = factories.TLP2["red"]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"object_marking_refs": RED_MARK},
+        {"object_marking_refs": [[RED_MARK]]},
+        {"object_marking_refs": {"ref": RED_MARK}},
+        {"granular_markings": {"marking_ref": RED_MARK, "selectors": ["name"]}},
+        {"granular_markings": [{"marking_ref": [RED_MARK]}]},
+        {"granular_markings": [RED_MARK]},
+    ],
+)
+def test_a_marking_counts_whatever_the_shape_around_it(shape: dict[str, Any]) -> None:
+    """Structural validation lets odd shapes through: what somebody meant to be RED must not travel as unmarked."""
+    assert tlp.level_of(shape) is Level.RED
+
+
 @pytest.mark.parametrize("name", ["object_marking_refs", "granular_markings"])
 @given(value=strategies.json_values)
 def test_malformed_markings_are_no_markings(name: str, value: Any) -> None:

@@ -8,9 +8,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from taxii_server.domain.access import Grant, Right
 from taxii_server.domain.errors import AllianceInvalid
+from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance, alliance_file, clients
-from taxii_server.operations.alliance import Plan
+from taxii_server.operations.alliance_plan import Plan
 from taxii_server.storage import alliance as stored
 from taxii_server.storage.alliance import StoredAlliance
 from taxii_server.storage.embedded import DatabaseUrls
@@ -99,7 +101,7 @@ async def test_changes_are_told_from_what_to_what(db: Database) -> None:
         "delete grant of harbour-bank on fraud-intel/one: read",
         "change grant of north-bank on fraud-intel/one: read, write → read",
     ]
-    assert (await now(db)).collections[0].grants == {"north-bank": frozenset({"read"})}
+    assert (await now(db)).collections[0].grants == {"north-bank": Grant(frozenset({Right.READ}), Level.RED)}
 
 
 async def test_a_dry_run_changes_nothing(db: Database) -> None:

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from taxii_server.domain.access import Right, Validation
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation
 from taxii_server.domain.errors import AllianceInvalid
+from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance_file
 
 GOOD = dedent("""\
@@ -46,9 +47,12 @@ def test_a_whole_file_is_understood() -> None:
     first, second = group.collections
     assert (group.slug, group.title) == ("fraud-intel", "Fraud intelligence")
     assert first.id == UUID("91a7b528-80eb-42ed-a74d-c6fbd5a26116")
-    assert (first.validation, first.retention) == (Validation.STRUCTURAL, timedelta(days=90))
-    assert first.grants == {"north-bank": frozenset(Right), "harbour-bank": frozenset({Right.READ})}
-    assert (second.id, second.validation, second.retention, second.grants) == (None, Validation.STRICT, None, {})
+    assert (first.policy, first.retention) == (Policy(Validation.STRUCTURAL), timedelta(days=90))
+    assert first.grants == {
+        "north-bank": Grant(frozenset(Right), Level.RED),
+        "harbour-bank": Grant(frozenset({Right.READ}), Level.RED),
+    }
+    assert (second.id, second.policy, second.retention, second.grants) == (None, Policy(Validation.STRICT), None, {})
     assert [(member.slug, member.kind) for member in alliance.members] == [
         ("north-bank", "bank"),
         ("harbour-bank", "other"),
@@ -71,6 +75,27 @@ def test_a_whole_file_is_understood() -> None:
         (("-42ed-", "-52ed-"), 7, "is not a UUIDv4"),
         (("42ed-a74d", "12ed-a74d"), 7, "is not a UUIDv4"),
         (("91a7b528", "91a7b52"), 7, "is not a UUIDv4"),
+        (("validation: structural", "ceiling: AMBR"), 9, "did you mean 'AMBER'"),
+        (("validation: structural", "ceiling: amber"), 9, "did you mean 'AMBER'"),
+        (("validation: structural", "ceiling: TLP:GREEN"), 9, "did you mean 'GREEN'"),
+        (("validation: structural", "ceiling: WHITE"), 9, "did you mean 'CLEAR'"),
+        (("validation: structural", "ceiling: amber-strict"), 9, "did you mean 'AMBER+STRICT'"),
+        (("validation: structural", "ceiling: refuse"), 9, "CLEAR, GREEN, AMBER, AMBER+STRICT or RED, not 'refuse'"),
+        (("validation: structural", "ceiling: [RED]"), 9, "ceiling must be text"),
+        (("validation: structural", "ceiling: 4"), 9, "ceiling must be text"),
+        (("validation: structural", "unmarked: refuze"), 9, "did you mean 'refuse'"),
+        (("validation: structural", "unmarked: [refuse]"), 9, "unmarked must be text"),
+        (("retention: 90d", "ceiling: GREEN\n        unmarked: AMBER"), 11, "above the ceiling GREEN"),
+        (("validation: structural", "cieling: RED"), 9, "did you mean 'ceiling'"),
+        (("validation: structural", "owner_only: maybe"), 9, "must be true or false"),
+        (("validation: structural", "owner_only:"), 9, "must be true or false"),
+        (("validation: structural", "owner_only: [true]"), 9, "must be true or false"),
+        (("validation: structural", "attribution: anonymos"), 9, "did you mean 'anonymous'"),
+        (("[read]", "{clearance: AMBER}"), 13, "the grant of harbour-bank needs rights"),
+        (("[read]", "{rights: [read], clearence: AMBER}"), 13, "did you mean 'clearance'"),
+        (("[read]", "{rights: [read], clearance: ambr}"), 13, "clearance must be"),
+        (("[read]", "{rights: read, clearance: AMBER}"), 13, "must be a list"),
+        (("[read]", "{rights: [], clearance: AMBER}"), 13, "is empty"),
         (("validation: structural", "validation: structual"), 9, "did you mean 'structural'"),
         (("90d", "90"), 10, "not a length of time"),
         (("90d", "0d"), 10, "longer than nothing"),
@@ -148,3 +173,41 @@ def test_a_file_that_cant_be_read_is_refused(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "directory"), (latin, "2: is not UTF-8")):
         with pytest.raises(AllianceInvalid, match=said):
             alliance_file.load(path)
+
+
+def test_rules_of_sharing_are_understood() -> None:
+    """A collection's ceiling, its rule for unmarked objects, whose objects, attribution; and a grant's clearance."""
+    rules = "ceiling: AMBER+STRICT, unmarked: GREEN, owner_only: true, attribution: anonymous"
+    text = GOOD.replace("{alias: other, title: Others}", f"{{alias: other, title: Others, {rules}}}")
+    text = text.replace("harbour-bank: [read]", "harbour-bank: {rights: [read], clearance: AMBER}")
+    [group] = alliance_file.parse(text).trust_groups
+    first, second = group.collections
+
+    assert second.policy == Policy(
+        Validation.STRICT,
+        ceiling=Level.AMBER_STRICT,
+        unmarked_level=Level.GREEN,
+        owner_only=True,
+        attribution=Attribution.ANONYMOUS,
+    )
+    assert first.grants["harbour-bank"] == Grant(frozenset({Right.READ}), Level.AMBER)
+
+
+@pytest.mark.parametrize("level", ["CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"])
+def test_every_level_can_be_a_ceiling_a_clearance_and_what_unmarked_counts_as(level: str) -> None:
+    """CLEAR is a level like the others, not the absence of one."""
+    text = GOOD.replace("title: Others", f"title: Others, ceiling: {level}, unmarked: {level}")
+    text = text.replace("harbour-bank: [read]", f"harbour-bank: {{rights: [read], clearance: {level}}}")
+    [group] = alliance_file.parse(text).trust_groups
+    first, second = group.collections
+
+    assert second.policy.ceiling.text == second.policy.unmarked_level.text == level
+    assert first.grants["harbour-bank"].clearance.text == level
+
+
+def test_unmarked_objects_can_be_refused() -> None:
+    """`refuse` says nothing about the level of what is stored."""
+    text = GOOD.replace("title: Others", "title: Others, ceiling: CLEAR, unmarked: refuse")
+    [group] = alliance_file.parse(text).trust_groups
+
+    assert group.collections[1].policy.unmarked_refused

@@ -290,8 +290,9 @@ async def test_another_schema_is_named(db: Database, owner: psycopg.AsyncConnect
 
     checked = await maintenance.check(db)
 
-    told = f"the schema is at 0000, this taxii-server knows {migrations.newest()}"
-    assert [finding.what for finding in checked.findings] == [told]
+    assert [finding.what for finding in checked.findings] == [
+        f"the schema is at 0000, this taxii-server knows {migrations.newest()}"
+    ]
 
 
 async def test_clocks_advance_and_never_go_back(db: Database, owner: psycopg.AsyncConnection) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from taxii_server.domain.access import Readable, Validation, Writable
+from taxii_server.domain.access import Policy, Readable, Validation, Writable
 from taxii_server.domain.additions import Store
 from taxii_server.domain.stix_objects import Columns, Form
 from taxii_server.domain.timestamps import to_taxii
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MEMBER, CLIENT = 1, 1
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
+_POLICY = Policy(Validation.STRUCTURAL)
 
 
 def stix_id(number: int, stix_type: str = "indicator") -> str:
@@ -67,6 +68,7 @@ class Feed:
     collection_id: UUID = field(default_factory=uuid4)
     live: dict[datetime, Version] = field(default_factory=dict)
     bodies: dict[datetime, str] = field(default_factory=dict)
+    policy: Policy = _POLICY
 
     async def create(self) -> Feed:
         """Make the collection, and a trust group around it."""
@@ -90,9 +92,13 @@ class Feed:
         """Pretend that the check was passed."""
         return Readable(self.collection_id, clearance)
 
-    async def add(self, incoming: Sequence[Columns], size: int = 0) -> list[Outcome]:
+    def writable(self, member: int = MEMBER) -> Writable:
+        """Pretend that the check was passed, for a collection that asks for what `policy` says."""
+        return Writable(self.collection_id, member, CLIENT, Level.RED, self.policy)
+
+    async def add(self, incoming: Sequence[Columns], size: int = 0, member: int = MEMBER) -> list[Outcome]:
         """Add objects in one transaction."""
-        target = Writable(self.collection_id, MEMBER, CLIENT, Level.RED, Validation.STRUCTURAL, Level.CLEAR)
+        target = self.writable(member)
         pairs = [(one, body_of(one, size)) for one in incoming]
         async with self.database.write() as connection:
             clock = await clocks.lock_clock(connection, self.collection_id)

@@ -72,8 +72,8 @@ class TestPlace:
         assert found.place.collection is not None
         assert found.place.collection.id == alliance.collections["fraud/reports"]
         assert found.place.collection.trust_group_id == alliance.groups["fraud"]
-        assert found.place.collection.validation is Validation.STRICT
-        assert found.place.collection.unmarked_level is Level.CLEAR
+        assert found.place.collection.policy.validation is Validation.STRICT
+        assert found.place.collection.policy.unmarked_level is Level.CLEAR
         assert found.place.grant is not None
         assert found.place.grant.rights == {Right.READ}
         assert found.place.grant.clearance is Level.RED

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text, update
 
-from taxii_server.domain.access import Validation, Writable
 from taxii_server.domain.additions import Conflict, Repeat, Store
 from taxii_server.domain.errors import ClockAhead, NotFound
 from taxii_server.domain.stix_objects import Form
@@ -114,7 +113,7 @@ async def test_a_clock_more_than_a_minute_ahead_refuses(feed: Feed) -> None:
 async def test_what_is_rolled_back_moves_nothing(feed: Feed) -> None:
     """A fault after the additions takes them back, and the clock with them."""
     before = await clock_of(feed)
-    target = Writable(feed.collection_id, MEMBER, CLIENT, Level.RED, Validation.STRUCTURAL, Level.CLEAR)
+    target = feed.writable()
     incoming = [(columns(ONE, 1), b"{}")]
 
     async def fail() -> None:
@@ -220,7 +219,7 @@ async def test_rows_say_who_brought_them_and_how_large_they_are(feed: Feed) -> N
 async def test_octets_are_counted_not_letters(feed: Feed) -> None:
     """Pages are bounded by octets (a letter may take four)."""
     body = '{"x":"é😀"}'.encode()
-    target = Writable(feed.collection_id, MEMBER, CLIENT, Level.RED, Validation.STRUCTURAL, Level.CLEAR)
+    target = feed.writable()
     async with feed.database.write() as connection:
         clock = await clocks.lock_clock(connection, feed.collection_id)
         await object_writes.add(connection, target, clock, uuid4(), [(columns(ONE, 1), body)])
@@ -318,7 +317,7 @@ async def test_of_contradicting_additions_at_once_one_is_stored(feed: Feed) -> N
 
 async def test_nothing_is_seen_past_a_writer_that_has_not_committed(feed: Feed) -> None:
     """Dates are given under the lock, which is held until commit: the second writer waits and is dated later."""
-    target = Writable(feed.collection_id, MEMBER, CLIENT, Level.RED, Validation.STRUCTURAL, Level.CLEAR)
+    target = feed.writable()
     async with feed.database.write() as connection:
         clock = await clocks.lock_clock(connection, feed.collection_id)
         slow = await object_writes.add(connection, target, clock, uuid4(), [(columns(ONE, 1), b"{}")])

@@ -1,4 +1,4 @@
-"""`apply`: make the alliance match its file."""
+"""`apply`: make the alliance match its file; `collection list`: how it stands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from taxii_server.cli import context, output
-from taxii_server.operations import alliance, alliance_file, issuers
-from taxii_server.operations.alliance import Kind, Plan
+from taxii_server.domain.access import Grant
+from taxii_server.operations import alliance, alliance_file, durations, issuers
+from taxii_server.operations.alliance_plan import Kind, Plan, unmarked
 
-_SIGNS = {Kind.CREATE: "+", Kind.CHANGE: "~", Kind.DELETE: "-", Kind.ABSENT: "?"}
+_SIGNS = {Kind.CREATE: "+", Kind.CHANGE: "~", Kind.DELETE: "-", Kind.ABSENT: "?", Kind.NOTE: "!"}
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Collections: their rules, and who may do what.")
 
 
 def apply(
@@ -40,6 +43,56 @@ def apply(
         )
     else:
         _show(plan, dry_run=dry_run)
+
+
+@app.command("list")
+def list_collections(json: output.AsJson = False) -> None:
+    """List the collections with their rules and grants."""
+    listed = context.run(alliance.collections)
+    if json:
+        output.as_json(
+            [
+                {
+                    "collection": one.name,
+                    "id": one.id,
+                    "title": one.title,
+                    "validation": one.policy.validation,
+                    "ceiling": one.policy.ceiling.text,
+                    "unmarked": unmarked(one.policy),
+                    "owner_only": one.policy.owner_only,
+                    "attribution": one.policy.attribution,
+                    "retention": None if one.retention is None else durations.write(one.retention),
+                    "grants": {
+                        member: {"rights": grant.rights, "clearance": grant.clearance.text}
+                        for member, grant in sorted(one.grants.items())
+                    },
+                }
+                for one in listed
+            ]
+        )
+        return
+    output.table(
+        ("COLLECTION", "CEILING", "UNMARKED", "OWNER ONLY", "ATTRIBUTION", "MEMBER", "RIGHTS", "CLEARANCE"),
+        [
+            (
+                one.name,
+                one.policy.ceiling.text,
+                unmarked(one.policy),
+                "yes" if one.policy.owner_only else "no",
+                one.policy.attribution,
+                member,
+                None if grant is None else grant.rights,
+                None if grant is None else grant.clearance.text,
+            )
+            for one in listed
+            for member, grant in _grants(one)
+        ],
+        "There are no collections yet: taxii-server apply alliance.yaml",
+    )
+
+
+def _grants(one: alliance.ListedCollection) -> list[tuple[str | None, Grant | None]]:
+    return [*sorted(one.grants.items())] or [(None, None)]
 
 
 def _show(plan: Plan, *, dry_run: bool) -> None:

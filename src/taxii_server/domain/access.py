@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from taxii_server.domain.tlp import Level
+
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from taxii_server.domain.tlp import Level
 
 
 class Right(StrEnum):
@@ -31,6 +31,29 @@ class Validation(StrEnum):
 
     STRICT = "strict"
     STRUCTURAL = "structural"
+
+
+class Attribution(StrEnum):
+    """Whether a collection's readers may learn who brought what."""
+
+    NAMED = "named"
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a collection asks of what is added to it.
+
+    `unmarked_level` is the level of what carries no TLP marking: of all that is stored, and of what is added unless
+    `unmarked_refused`. With `owner_only` an object's versions all come from the member that brought the first of them.
+    """
+
+    validation: Validation
+    ceiling: Level = Level.RED
+    unmarked_level: Level = Level.CLEAR
+    unmarked_refused: bool = False
+    owner_only: bool = False
+    attribution: Attribution = Attribution.NAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +99,7 @@ class Collection:
     alias: str | None
     title: str
     description: str | None
-    validation: Validation
-    unmarked_level: Level
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +148,7 @@ class Writable:
     member: int
     client: int | None
     clearance: Level
-    validation: Validation
-    unmarked_level: Level
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from taxii_server.domain.stix_objects import SCO_TYPES
 from taxii_server.domain.stix_versions import Version
 from taxii_server.domain.timestamps import MICROSECOND, to_taxii
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from taxii_server.domain.tlp import Level
 
 
+_NOBODYS = SCO_TYPES | {"marking-definition"}
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A version that is stored already, as far as this decision needs it."""
@@ -29,6 +33,7 @@ class Known:
     place: Version
     version: str
     digest: bytes
+    member: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +63,29 @@ class Conflict:
     version: str
 
 
-Outcome = Store | Repeat | Conflict
+@dataclass(frozen=True, slots=True)
+class NotYours:
+    """A version of an object that another member brought first, where only that one may add to it: a failure."""
+
+    version: str | None
+
+
+Outcome = Store | Repeat | Conflict | NotYours
 
 
 def decide(
     known: Iterable[Known],
     incoming: Sequence[tuple[Columns, Level]],
     base: datetime,
+    *,
+    member: int,
+    owner_only: bool = False,
 ) -> list[Outcome]:
     """Give the outcome of each incoming object, in order; new ones are dated `base` plus one microsecond each.
 
-    `known` are all stored versions of the objects that come in. An object may occur several times in one envelope.
+    `known` are all stored versions of the objects that come in, `member` is who brings these. An object may occur
+    several times in one envelope. With `owner_only`, versions of an object that another member brought first are
+    refused, before it is looked at whether they are there already with other content.
     """
     of_object: dict[str, list[Known]] = defaultdict(list)
     for one in known:
@@ -79,12 +96,14 @@ def decide(
     for columns, level in incoming:
         history = histories[columns.stix_id]
         outcome: Outcome | None = history.already_there(columns)
+        if owner_only and not isinstance(outcome, Repeat) and not history.open_to(member, columns):
+            outcome = NotYours(columns.version)
         if outcome is None:
             date_added = history.free_date(columns, date_added + MICROSECOND)
             place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
             version = columns.version or to_taxii(date_added)
             outcome = Store(place, version, history.late_after(place))
-            history.learn(Known(place, version, columns.digest))
+            history.learn(Known(place, version, columns.digest, member), versioned=columns.version_at is not None)
         outcomes.append(outcome)
     return outcomes
 
@@ -93,6 +112,8 @@ class _History:
     """One object's versions in their order, so that ten thousand in one envelope cost no more each than ten."""
 
     def __init__(self, known: Sequence[Known]) -> None:
+        self._owner = min(known, key=lambda one: one.place.date_added).member if known else None
+        self._versioned = any(one.place.version_at != one.place.date_added for one in known)
         self._by_order = {one.place.order: one for one in known}
         self._by_digest = {one.digest: one for one in known}
         self._orders = sorted(self._by_order)
@@ -100,13 +121,24 @@ class _History:
         dates = (self._by_order[order].place.date_added for order in reversed(self._orders))
         self._earliest = list(accumulate(dates, min))[::-1]
 
-    def learn(self, new: Known) -> None:
+    def learn(self, new: Known, *, versioned: bool) -> None:
         """Take in a version that was added after all others, so that no other's earliest date changes."""
+        self._owner = new.member if self._owner is None else self._owner
+        self._versioned = self._versioned or versioned
         order = new.place.order
         self._by_order[order] = self._by_digest[new.digest] = new
         at = bisect(self._orders, order)
         self._orders.insert(at, order)
         self._earliest.insert(at, self._earliest[at] if at < len(self._earliest) else new.place.date_added)
+
+    def open_to(self, member: int, columns: Columns) -> bool:
+        """Whether a member may add versions: to what nobody owns, what is new, and what it was the first to bring.
+
+        Observables and marking-definitions are nobody's; nor is what has no timestamps in any version, this one included.
+        """
+        if columns.stix_type in _NOBODYS or not (self._versioned or columns.version_at is not None):
+            return True
+        return self._owner is None or self._owner == member
 
     def already_there(self, columns: Columns) -> Repeat | Conflict | None:
         if columns.version_at is None or columns.version is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taxii_server.domain.access import Erasable, Readable, Right, Writable
+from taxii_server.domain.access import Attribution, Erasable, Readable, Right, Writable
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
     from taxii_server.domain.access import Caller, Collection, Grant, Principal, TrustGroup
+    from taxii_server.domain.stix_objects import Columns
 
 
 def rights_of(principal: Principal, grant: Grant, collection: Collection) -> frozenset[Right] | None:
@@ -80,8 +81,7 @@ def writable(caller: Caller) -> Writable:
         member=caller.principal.member,
         client=caller.principal.client,
         clearance=_clearance(caller),
-        validation=collection.validation,
-        unmarked_level=collection.unmarked_level,
+        policy=collection.policy,
     )
 
 
@@ -118,9 +118,47 @@ def operator_writable(collection: Collection, member: int) -> Writable:
         member=member,
         client=None,
         clearance=Level.RED,
-        validation=collection.validation,
-        unmarked_level=collection.unmarked_level,
+        policy=collection.policy,
     )
+
+
+def refusal(target: Writable, columns: Columns) -> str | None:
+    """Say why an object may not be added here, and what to do; None if it may.
+
+    It is judged by what it says itself and nothing that is stored, so that the answer tells of nothing that is.
+    """
+    policy = target.policy
+    if columns.level is None and policy.unmarked_refused:
+        return (
+            "carries no TLP marking, and this collection takes none such: name one of TLP's own marking-definitions in "
+            "object_marking_refs (a marking of another kind doesn't count)"
+        )
+    level = policy.unmarked_level if columns.level is None else columns.level
+    is_so = f"carries no TLP marking, which counts as TLP:{level.text} here"
+    if columns.level is not None:
+        is_so = f"is marked TLP:{level.text}"
+    if level > policy.ceiling:
+        return (
+            f"{is_so}: this collection takes nothing above TLP:{policy.ceiling.text}. Share it in a collection for "
+            f"TLP:{level.text}, or lower its marking if it is yours to lower"
+        )
+    if level > target.clearance:
+        return (
+            f"{is_so}: your member is cleared for no more than TLP:{target.clearance.text} in this collection, and so "
+            "can't add what it couldn't read. Ask the operator for a higher clearance, or lower the marking if it is "
+            "yours to lower"
+        )
+    if policy.owner_only and columns.stix_id != columns.stix_id.lower():
+        return (
+            "has capital letters in its id, and could pass for another member's object with the same id in small ones: "
+            "write its UUID in small letters"
+        )
+    if columns.names_creator and policy.attribution is Attribution.ANONYMOUS:
+        return (
+            "names its creator, and in this collection nobody is to learn who brought what: leave created_by_ref out "
+            "(what is posted is never rewritten)"
+        )
+    return None
 
 
 def _clearance(caller: Caller) -> Level:

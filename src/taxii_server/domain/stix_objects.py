@@ -82,7 +82,8 @@ class Columns:
     """What is stored beside an object's text.
 
     `version` and `version_at` are None for an object with neither `modified` nor `created`: the server's date of
-    addition stands in (§3.4.1). `level` is None for an object without a known TLP marking.
+    addition stands in (§3.4.1). `level` is None for an object without a known TLP marking. `names_creator`: it has a
+    `created_by_ref`, whatever stands in it.
     """
 
     stix_id: str
@@ -92,6 +93,7 @@ class Columns:
     version_at: datetime | None
     digest: bytes
     level: tlp.Level | None
+    names_creator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def columns(parsed: Parsed) -> Columns:
         version_at=version_at,
         digest=parsed.digest,
         level=tlp.level_of(found),
+        names_creator="created_by_ref" in found,
     )
 
 

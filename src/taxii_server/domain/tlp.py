@@ -5,11 +5,8 @@ Both generations are known: TLP 1.0 as STIX 2.0 and 2.1 define it, and TLP 2.0 a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Level(IntEnum):
@@ -21,7 +18,13 @@ class Level(IntEnum):
     AMBER_STRICT = 3
     RED = 4
 
+    @property
+    def text(self) -> str:
+        """The level as people and alliance.yaml write it."""
+        return self.name.replace("_", "+")
 
+
+LEVELS: Mapping[str, Level] = {level.text: level for level in Level}
 NEVER = 5
 """One above the highest level: `superseded_level` and `newer_form_level` of a version that nothing follows."""
 
@@ -44,17 +47,29 @@ MARKING_LEVELS: Mapping[str, Level] = {f"marking-definition--{uuid}": level for 
 def level_of(stix_object: Mapping[str, object]) -> Level | None:
     """Give the strictest TLP level the object is marked with, by reference or on any part of it; None if unmarked.
 
-    A reference to a marking that is no TLP marking counts as no marking. UUIDs are the same in either case.
+    A reference to a marking that is no TLP marking counts as no marking. UUIDs are the same in either case, and a reference
+    counts though the list around it has another shape than it should: what somebody meant to be RED shall not travel as
+    unmarked. The TLP markings themselves are CLEAR where nothing marks them: everybody has to be able to read what
+    others are marked with.
     """
-    references = [stix_object.get("object_marking_refs")]
-    granular = stix_object.get("granular_markings")
-    if isinstance(granular, list):
-        references.append([part.get("marking_ref") for part in granular if isinstance(part, dict)])
     levels = [
-        MARKING_LEVELS[reference.lower()]
-        for some in references
-        if isinstance(some, list)
-        for reference in some
-        if isinstance(reference, str) and reference.lower() in MARKING_LEVELS
+        MARKING_LEVELS[text.lower()]
+        for name in ("object_marking_refs", "granular_markings")
+        for text in _texts(stix_object.get(name))
+        if text.lower() in MARKING_LEVELS
     ]
-    return max(levels, default=None)
+    return max(levels, default=Level.CLEAR if _is_tlp_marking(stix_object.get("id")) else None)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        yield from _texts([*value.values()])
+
+
+def _is_tlp_marking(stix_id: object) -> bool:
+    return isinstance(stix_id, str) and stix_id.lower() in MARKING_LEVELS

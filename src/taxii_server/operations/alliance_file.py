@@ -16,12 +16,13 @@ from uuid import UUID
 
 import yaml
 
-from taxii_server.domain.access import Right, Validation
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation
 from taxii_server.domain.errors import AllianceInvalid
+from taxii_server.domain.tlp import LEVELS, Level
 from taxii_server.domain.words import did_you_mean
 from taxii_server.operations import durations
 from taxii_server.operations.issuers_file import WantedIssuer, read_issuers
-from taxii_server.operations.yaml_nodes import compose, is_empty
+from taxii_server.operations.yaml_nodes import Entry, Reader, compose, is_empty
 
 KINDS: Final = ("bank", "law-enforcement", "vendor", "other")
 """What a member can be."""
@@ -34,10 +35,13 @@ _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,62}")
 _LOOKS_LIKE_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _UUID_VERSION: Final = 4
 _LARGEST_FILE: Final = 8 * 1024 * 1024
-_LONGEST_TITLE: Final = 500
 _LONGEST_DESCRIPTION: Final = 10_000
-_TEXT: Final = "tag:yaml.org,2002:str"
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_REFUSE: Final = "refuse"
+_OLD_WORDS: Final = {"WHITE": "CLEAR", "AMBER_STRICT": "AMBER+STRICT", "AMBER-STRICT": "AMBER+STRICT"}
+
+
+_POLICY: Final = ("validation", "ceiling", "unmarked", "owner_only", "attribution")
+_STRICT: Final = Policy(Validation.STRICT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,9 @@ class WantedCollection:
     line: int
     id: UUID | None = None
     description: str | None = None
-    validation: Validation = Validation.STRICT
+    policy: Policy = _STRICT
     retention: timedelta | None = None
-    grants: dict[str, frozenset[Right]] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +126,9 @@ def parse(text: str, file: str = "alliance.yaml") -> Alliance:
     return alliance
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One key of a mapping."""
-
-    key: str
-    line: int
-    value: yaml.Node
-
-
-class _Reader:
-    """Walks the nodes and collects what is wrong, so that an operator mends a file in one go."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.problems: set[tuple[int, str]] = set()
-
+class _Reader(Reader):
     def alliance(self, root: yaml.Node) -> Alliance:
-        entries = self._mapping(root, "the file", required=("trust_groups", "members"), optional=("issuers",))
+        entries = self.mapping(root, "the file", required=("trust_groups", "members"), optional=("issuers",))
         members = tuple(self._members(entries["members"].value)) if "members" in entries else ()
         groups: tuple[WantedTrustGroup, ...] = ()
         if "trust_groups" in entries:
@@ -151,17 +140,17 @@ class _Reader:
         return Alliance(self.file, groups, members, issuers)
 
     def _members(self, node: yaml.Node) -> Iterator[WantedMember]:
-        for entry in self._entries(node, "members"):
+        for entry in self.entries(node, "members"):
             slug = self._slug(entry, "member", RESERVED_MEMBERS)
-            parts = self._mapping(entry.value, f"member {slug}", required=("name",), optional=("kind",))
-            name = self._text(parts.get("name"), "name")
-            kind = self._choice(parts.get("kind"), "kind", KINDS) or "other"
+            parts = self.mapping(entry.value, f"member {slug}", required=("name",), optional=("kind",))
+            name = self.words(parts.get("name"), "name")
+            kind = self.choice(parts.get("kind"), "kind", KINDS) or "other"
             yield WantedMember(slug, name or "", entry.line, kind)
 
     def _trust_groups(self, node: yaml.Node, members: set[str]) -> Iterator[WantedTrustGroup]:
-        for entry in self._entries(node, "trust_groups"):
+        for entry in self.entries(node, "trust_groups"):
             slug = self._slug(entry, "trust group", RESERVED_TRUST_GROUPS)
-            parts = self._mapping(
+            parts = self.mapping(
                 entry.value, f"trust group {slug}", required=("title",), optional=("description", "collections")
             )
             collections: tuple[WantedCollection, ...] = ()
@@ -170,82 +159,132 @@ class _Reader:
             self._unique_names(collections, slug)
             yield WantedTrustGroup(
                 slug=slug,
-                title=self._text(parts.get("title"), "title") or "",
+                title=self.words(parts.get("title"), "title") or "",
                 line=entry.line,
-                description=self._text(parts.get("description"), "description", _LONGEST_DESCRIPTION),
+                description=self.words(parts.get("description"), "description", _LONGEST_DESCRIPTION),
                 collections=collections,
             )
 
     def _collections(self, node: yaml.Node, group: str, members: set[str]) -> Iterator[WantedCollection]:
         if not isinstance(node, yaml.SequenceNode):
             if not is_empty(node):
-                self._problem(node, f"collections of {group} must be a list: begin each with '- alias: …'")
+                self.problem(node, f"collections of {group} must be a list: begin each with '- alias: …'")
             return
         for item in node.value:
-            parts = self._mapping(
+            parts = self.mapping(
                 item,
                 f"a collection of {group}",
                 required=("alias", "title"),
-                optional=("id", "description", "validation", "retention", "grants"),
+                optional=("id", "description", "retention", "grants", *_POLICY),
             )
             alias = self._alias(parts.get("alias"))
-            validation = self._choice(parts.get("validation"), "validation", tuple(one.value for one in Validation))
             grants = self._grants(parts["grants"].value, f"{group}/{alias}", members) if "grants" in parts else {}
             yield WantedCollection(
                 alias=alias,
-                title=self._text(parts.get("title"), "title") or "",
+                title=self.words(parts.get("title"), "title") or "",
                 line=item.start_mark.line + 1,
                 id=self._id(parts.get("id")),
-                description=self._text(parts.get("description"), "description", _LONGEST_DESCRIPTION),
-                validation=Validation(validation) if validation else Validation.STRICT,
+                description=self.words(parts.get("description"), "description", _LONGEST_DESCRIPTION),
+                policy=self._policy(parts),
                 retention=self._retention(parts.get("retention")),
                 grants=grants,
             )
 
-    def _grants(self, node: yaml.Node, where: str, members: set[str]) -> dict[str, frozenset[Right]]:
-        grants: dict[str, frozenset[Right]] = {}
-        for entry in self._entries(node, f"grants of {where}"):
+    def _policy(self, parts: dict[str, Entry]) -> Policy:
+        validation = self.choice(parts.get("validation"), "validation", tuple(one.value for one in Validation))
+        attribution = self.choice(parts.get("attribution"), "attribution", tuple(one.value for one in Attribution))
+        ceiling = self._level(parts.get("ceiling"), "ceiling")
+        ceiling = Level.RED if ceiling is None else ceiling
+        unmarked = self._level(parts.get("unmarked"), "unmarked", or_word=_REFUSE)
+        if unmarked is not None and unmarked > ceiling:
+            self.problem(
+                parts["unmarked"].line,
+                f"unmarked counts as {unmarked.text}, above the ceiling {ceiling.text}: nothing unmarked could be added. "
+                f"Raise the ceiling, or say unmarked: {_REFUSE}",
+            )
+        return Policy(
+            validation=Validation(validation or Validation.STRICT),
+            ceiling=ceiling,
+            # what nothing has yet; where something is stored, it keeps the level it has
+            unmarked_level=Level.RED if self._says(parts.get("unmarked"), _REFUSE) else unmarked or Level.CLEAR,
+            unmarked_refused=self._says(parts.get("unmarked"), _REFUSE),
+            owner_only=self.flag(parts.get("owner_only"), "owner_only", default=False),
+            attribution=Attribution(attribution or Attribution.NAMED),
+        )
+
+    def _level(self, entry: Entry | None, what: str, *, or_word: str | None = None) -> Level | None:
+        text = self.words(entry, what)
+        if entry is None or text is None or text == or_word:
+            return None
+        if text not in LEVELS:
+            words = [*LEVELS, or_word] if or_word else list(LEVELS)
+            meant = text.upper().removeprefix("TLP:")
+            meant = _OLD_WORDS.get(meant, meant)
+            hint = f": did you mean {meant!r}?" if meant in LEVELS else did_you_mean(text, words)
+            self.problem(entry.value, f"{what} must be {', '.join(words[:-1])} or {words[-1]}, not {text!r}{hint}")
+        return LEVELS.get(text)
+
+    @staticmethod
+    def _says(entry: Entry | None, word: str) -> bool:
+        return entry is not None and isinstance(entry.value, yaml.ScalarNode) and entry.value.value == word
+
+    def _grants(self, node: yaml.Node, where: str, members: set[str]) -> dict[str, Grant]:
+        grants: dict[str, Grant] = {}
+        for entry in self.entries(node, f"grants of {where}"):
             if entry.key not in members:
                 hint = did_you_mean(entry.key, sorted(members))
-                self._problem(entry.line, f"grant for {entry.key!r}, which is no member of this file{hint}")
-            grants[entry.key] = self._rights(entry)
+                self.problem(entry.line, f"grant for {entry.key!r}, which is no member of this file{hint}")
+            grants[entry.key] = self._grant(entry)
         return grants
 
-    def _rights(self, entry: _Entry) -> frozenset[Right]:
+    def _grant(self, entry: Entry) -> Grant:
+        if not isinstance(entry.value, yaml.MappingNode):
+            return Grant(self._rights(entry, entry.key), Level.RED)
+        what = f"the grant of {entry.key}"
+        parts = self.mapping(entry.value, what, required=("rights",), optional=("clearance",))
+        rights = self._rights(parts["rights"], entry.key) if "rights" in parts else frozenset()
+        clearance = self._level(parts.get("clearance"), "clearance")
+        return Grant(rights, Level.RED if clearance is None else clearance)
+
+    def _rights(self, entry: Entry, member: str) -> frozenset[Right]:
         known = [right.value for right in Right]
         if not isinstance(entry.value, yaml.SequenceNode):
-            self._problem(entry.value, f"the grant of {entry.key} must be a list, like [read] or [read, write]")
+            self.problem(
+                entry.value,
+                f"the grant of {member} must be a list, like [read] or [read, write], "
+                "or {rights: [read], clearance: AMBER}",
+            )
             return frozenset()
         rights: set[Right] = set()
         for node in entry.value.value:
             if not isinstance(node, yaml.ScalarNode) or node.value not in known:
                 told = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-                self._problem(
+                self.problem(
                     node, f"unknown right {told!r}: there are {' and '.join(known)}{did_you_mean(told, known)}"
                 )
             elif Right(node.value) in rights:
-                self._problem(node, f"the right {node.value} is given twice to {entry.key}")
+                self.problem(node, f"the right {node.value} is given twice to {member}")
             else:
                 rights.add(Right(node.value))
         if not entry.value.value:
-            self._problem(entry.line, f"the grant of {entry.key} is empty: name its rights, or leave the member out")
+            self.problem(entry.line, f"the grant of {member} is empty: name its rights, or leave the member out")
         return frozenset(rights)
 
-    def _alias(self, entry: _Entry | None) -> str:
-        alias = self._text(entry, "alias") or ""
+    def _alias(self, entry: Entry | None) -> str:
+        alias = self.words(entry, "alias") or ""
         if entry is not None and alias:
             if _LOOKS_LIKE_UUID.fullmatch(alias):
-                self._problem(entry.value, f"alias {alias!r} looks like an id: choose a word")
+                self.problem(entry.value, f"alias {alias!r} looks like an id: choose a word")
             elif not _ALIAS.fullmatch(alias):
-                self._problem(
+                self.problem(
                     entry.value,
                     f"alias {alias!r} doesn't fit into a URL: use up to 63 letters, digits, '-', '.', '_' or '~', "
                     "beginning with a letter or digit",
                 )
         return alias
 
-    def _id(self, entry: _Entry | None) -> UUID | None:
-        text = self._text(entry, "id")
+    def _id(self, entry: Entry | None) -> UUID | None:
+        text = self.words(entry, "id")
         if entry is None or text is None:
             return None
         try:
@@ -253,104 +292,36 @@ class _Reader:
         except ValueError:
             found = None
         if found is None or found.version != _UUID_VERSION or str(found) != text.lower():
-            self._problem(entry.value, f"id {text!r} is not a UUIDv4: leave the line out, and one is made")
+            self.problem(entry.value, f"id {text!r} is not a UUIDv4: leave the line out, and one is made")
             return None
         return found
 
-    def _retention(self, entry: _Entry | None) -> timedelta | None:
+    def _retention(self, entry: Entry | None) -> timedelta | None:
         if entry is None:
             return None
         if isinstance(entry.value, yaml.ScalarNode) and not is_empty(entry.value):
             text = str(entry.value.value)  # a bare number is told about its unit, not about quotes
         else:
-            self._problem(entry.line, "retention must be a length of time, like 90d")
+            self.problem(entry.line, "retention must be a length of time, like 90d")
             return None
         try:
             retention = durations.parse(text)
         except durations.DurationError as error:
-            self._problem(entry.value, f"retention: {error}")
+            self.problem(entry.value, f"retention: {error}")
             return None
         if not retention:
-            self._problem(entry.value, "retention must be longer than nothing: leave the line out to keep all")
+            self.problem(entry.value, "retention must be longer than nothing: leave the line out to keep all")
         return retention or None
 
-    def _slug(self, entry: _Entry, what: str, reserved: frozenset[str]) -> str:
+    def _slug(self, entry: Entry, what: str, reserved: frozenset[str]) -> str:
         if not SLUG.fullmatch(entry.key):
-            self._problem(
+            self.problem(
                 entry.line,
                 f"{what} {entry.key!r} must be called by 1 to 63 small letters, digits or '-', with no '-' at the ends",
             )
         elif entry.key in reserved:
-            self._problem(entry.line, f"{what} {entry.key!r}: the name is reserved, choose another")
+            self.problem(entry.line, f"{what} {entry.key!r}: the name is reserved, choose another")
         return entry.key
-
-    def _choice(self, entry: _Entry | None, what: str, choices: tuple[str, ...]) -> str | None:
-        text = self._text(entry, what)
-        if entry is None or text is None:
-            return None
-        if text not in choices:
-            self._problem(
-                entry.value, f"{what} must be {' or '.join(choices)}, not {text!r}{did_you_mean(text, choices)}"
-            )
-            return None
-        return text
-
-    def _text(self, entry: _Entry | None, what: str, longest: int = _LONGEST_TITLE) -> str | None:
-        if entry is None:
-            return None
-        node = entry.value
-        if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
-            self._problem(node if node.value else entry.line, f"{what} must be text")
-            return None
-        if node.tag != _TEXT:
-            self._problem(node, f'{what} must be text: put it in quotes, "{node.value}"')
-            return None
-        text = str(node.value).strip()
-        if len(text) > longest:
-            self._problem(node, f"{what} is longer than {longest} characters")
-        if _CONTROL.search(text):
-            self._problem(node, f"{what} holds control characters")
-        return text
-
-    def _mapping(
-        self,
-        node: yaml.Node,
-        what: str,
-        *,
-        required: tuple[str, ...],
-        optional: tuple[str, ...] = (),
-    ) -> dict[str, _Entry]:
-        known = (*required, *optional)
-        if not isinstance(node, yaml.MappingNode):
-            self._problem(node, f"{what} must be a mapping with {', '.join(required)}")
-            return {}
-        found: dict[str, _Entry] = {}
-        for entry in self._entries(node, what):
-            if entry.key in known:
-                found[entry.key] = entry
-            else:
-                hint = did_you_mean(entry.key, known) or f": {what} takes {', '.join(known)}"
-                self._problem(entry.line, f"unknown key {entry.key!r}{hint}")
-        for name in required:
-            if name not in found:
-                self._problem(node, f"{what} needs {name}")
-        return found
-
-    def _entries(self, node: yaml.Node, what: str) -> Iterator[_Entry]:
-        if not isinstance(node, yaml.MappingNode):
-            if not is_empty(node):
-                self._problem(node, f"{what} must be a mapping of names to what they are")
-            return
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                self._problem(key, f"{what}: a key must be a plain word")
-            elif key.value in lines:
-                self._problem(key, f"{key.value!r} is there twice; the first is in line {lines[key.value]}")
-            else:
-                lines[key.value] = line
-                yield _Entry(key.value, line, value)
 
     def _unique_names(self, collections: tuple[WantedCollection, ...], group: str) -> None:
         aliases: dict[str, int] = {}
@@ -359,9 +330,7 @@ class _Reader:
             for what, name, lines in (("alias", wanted.alias, aliases), ("title", wanted.title, titles)):
                 if name and name in lines:
                     first = lines[name]
-                    self._problem(
-                        wanted.line, f"{group} has two collections with the {what} {name!r}; see line {first}"
-                    )
+                    self.problem(wanted.line, f"{group} has two collections with the {what} {name!r}; see line {first}")
                 lines[name] = wanted.line
 
     def _unique_ids(self, groups: tuple[WantedTrustGroup, ...]) -> None:
@@ -370,8 +339,5 @@ class _Reader:
             if wanted.id is None:
                 continue
             if wanted.id in lines:
-                self._problem(wanted.line, f"the id {wanted.id} is there twice; see line {lines[wanted.id]}")
+                self.problem(wanted.line, f"the id {wanted.id} is there twice; see line {lines[wanted.id]}")
             lines[wanted.id] = wanted.line
-
-    def _problem(self, where: yaml.Node | int, what: str) -> None:
-        self.problems.add((where if isinstance(where, int) else where.start_mark.line + 1, what))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict, Outcome, Store
+from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.filters import Exactly, Filter, Keyword
@@ -114,20 +114,21 @@ async def store(
     trust_group_id: UUID,
     slices: Sequence[bytes],
     *,
-    recheck: Callable[[Connection], Awaitable[Writable]] | None = None,
+    recheck: Callable[[Connection], Awaitable[Writable]],
 ) -> Status:
     """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
 
-    `recheck` is asked under the collection's lock whether the right still stands; the operator needs none.
+    `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
+    a change of its rules takes the same lock.
     """
     requested_at = datetime.now(UTC)
-    verdicts = await validators.judge(slices, target.validation)
-    accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
+    verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
     async with database.write(target.collection_id) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
-        if recheck is not None:
-            target = await recheck(connection)
+        target = await recheck(connection)
+        verdicts = await asyncio.to_thread(_admitted, verdicts, target)
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
         outcomes = await object_writes.add(
             connection,
             target,
@@ -220,6 +221,18 @@ def _dates(
     return chosen
 
 
+def _admitted(verdicts: Sequence[Verdict], target: Writable) -> list[Verdict]:
+    """Refuse what the collection's rules or the caller's clearance don't let in, before what is stored is looked at."""
+    admitted: list[Verdict] = []
+    for verdict in verdicts:
+        refusal = permissions.refusal(target, verdict.columns) if isinstance(verdict, Accepted) else None
+        if refusal is None or not isinstance(verdict, Accepted):
+            admitted.append(verdict)
+        else:
+            admitted.append(Rejected(verdict.columns.stix_id, verdict.columns.version, refusal))
+    return admitted
+
+
 def _status(
     status_id: UUID,
     requested_at: datetime,
@@ -238,12 +251,18 @@ def _status(
         outcome = next(rest)
         if isinstance(outcome, Conflict):
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
+        elif isinstance(outcome, NotYours):
+            failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
     stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
 
 
+_NOT_YOURS = (
+    "another member was the first to bring this object, and in this collection only that member may add versions of it: "
+    "share yours as an object with an id of its own"
+)
 _CONFLICT = (
     "this version of the object is stored already with other content, and stays as it is: "
     "a changed object needs a later modified"

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from taxii_server.domain import permissions
-from taxii_server.domain.access import Readable
+from taxii_server.domain.access import Readable, Writable
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.filters import ALL_VERSIONS, Filter
 from taxii_server.domain.statuses import Detail
@@ -72,11 +72,17 @@ async def import_objects(
         if owner is None:
             raise await unknown(connection, member)
     target = permissions.operator_writable(where.collection, owner.id)
+
+    async def again(connection: Connection) -> Writable:
+        # its rules may have changed since
+        named = await _collection(connection, str(where.collection.id))
+        return permissions.operator_writable(named.collection, owner.id)
+
     report = report or Imported(where.name)
     slices = cut(body)
     done = 0
     for batch in _batches(slices):
-        status = await objects.store(db, validators, target, where.collection.trust_group_id, batch)
+        status = await objects.store(db, validators, target, where.collection.trust_group_id, batch, recheck=again)
         stored = status.stored or 0
         report.stored += stored
         report.already_there += len(status.successes) - stored

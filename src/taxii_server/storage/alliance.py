@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
+from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from taxii_server.domain.access import Collection, Right, Validation
+from taxii_server.domain.access import Collection, Grant, Policy, Right
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import clocks, issuers
+from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
 from taxii_server.storage.tables import (
@@ -73,9 +74,9 @@ class StoredCollection:
     alias: str | None
     title: str
     description: str | None
-    validation: str
+    policy: Policy
     retention: timedelta | None
-    grants: Mapping[str, frozenset[Right]]
+    grants: Mapping[str, Grant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,12 @@ async def read(connection: Connection) -> StoredAlliance:
     of_members = select(
         *members.c["slug", "name", "kind"], members.c.removed_at.is_not(None).label("removed")
     ).order_by(members.c.slug)
-    granted: dict[UUID, dict[str, frozenset[Right]]] = {}
-    of_grants = select(*grants.c["collection_id", "rights"], members.c.slug).join(members)
+    granted: dict[UUID, dict[str, Grant]] = {}
+    of_grants = select(*grants.c["collection_id", "rights", "clearance"], members.c.slug).join(members)
     for row in await connection.execute(of_grants):
-        granted.setdefault(row.collection_id, {})[row.slug] = frozenset(map(Right, row.rights))
-    of_collections = select(
-        *collections.c["id", "trust_group_id", "alias", "title", "description", "validation", "retention"]
-    ).order_by(collections.c.alias, collections.c.id)
+        grant = Grant(frozenset(map(Right, row.rights)), Level(row.clearance))
+        granted.setdefault(row.collection_id, {})[row.slug] = grant
+    of_collections = select(collections).order_by(collections.c.alias, collections.c.id)
     return StoredAlliance(
         trust_groups=tuple(
             StoredTrustGroup(row.id, row.slug, row.title, row.description)
@@ -129,7 +129,7 @@ async def read(connection: Connection) -> StoredAlliance:
                 alias=row.alias,
                 title=row.title,
                 description=row.description,
-                validation=row.validation,
+                policy=policy_of(row),
                 retention=row.retention,
                 grants=granted.get(row.id, {}),
             )
@@ -158,8 +158,7 @@ async def collection_named(connection: Connection, reference: str) -> NamedColle
         alias=row.alias,
         title=row.title,
         description=row.description,
-        validation=Validation(row.validation),
-        unmarked_level=Level(row.unmarked_level),
+        policy=policy_of(row),
     )
     return NamedCollection(f"{row.slug}/{row.alias or row.id}", collection)
 
@@ -247,14 +246,20 @@ async def count_versions(connection: Connection, collection_id: UUID) -> int:
     return (await connection.execute(counted)).scalar_one()
 
 
-async def put_grant(connection: Connection, collection_id: UUID, member: str, rights: frozenset[Right]) -> None:
-    """Give a member exactly these rights on a collection."""
-    wanted = select(members.c.id, literal(collection_id, Uuid), literal(sorted(rights), ARRAY(Text))).where(
-        members.c.slug == member
-    )
-    put = upsert(grants).from_select(["member_id", "collection_id", "rights"], wanted)
+async def put_grant(connection: Connection, collection_id: UUID, member: str, grant: Grant) -> None:
+    """Give a member exactly this grant on a collection."""
+    wanted = select(
+        members.c.id,
+        literal(collection_id, Uuid),
+        literal(sorted(grant.rights), ARRAY(Text)),
+        literal(int(grant.clearance), SmallInteger),
+    ).where(members.c.slug == member)
+    put = upsert(grants).from_select(["member_id", "collection_id", "rights", "clearance"], wanted)
     await connection.execute(
-        put.on_conflict_do_update(index_elements=["member_id", "collection_id"], set_={"rights": put.excluded.rights})
+        put.on_conflict_do_update(
+            index_elements=["member_id", "collection_id"],
+            set_={"rights": put.excluded.rights, "clearance": put.excluded.clearance},
+        )
     )
 
 
@@ -272,6 +277,6 @@ def _columns(collection: StoredCollection) -> dict[str, object]:
         "alias": collection.alias,
         "title": collection.title,
         "description": collection.description,
-        "validation": collection.validation,
+        **asdict(collection.policy),
         "retention": collection.retention,
     }

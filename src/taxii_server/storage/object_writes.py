@@ -92,8 +92,14 @@ def _plan(
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],
 ) -> _Plan:
-    leveled = [(columns, target.unmarked_level if columns.level is None else columns.level) for columns, _ in incoming]
-    outcomes = decide((Known(one.place, one.version, one.digest) for one in stored), leveled, clock.base)
+    unmarked = target.policy.unmarked_level
+    outcomes = decide(
+        (Known(one.place, one.version, one.digest, one.member) for one in stored),
+        [(columns, unmarked if columns.level is None else columns.level) for columns, _ in incoming],
+        clock.base,
+        member=target.member,
+        owner_only=target.policy.owner_only,
+    )
     new = [
         (outcome, columns, body)
         for outcome, (columns, body) in zip(outcomes, incoming, strict=True)

@@ -76,13 +76,20 @@ collections = Table(
     Column("title", Text, nullable=False),
     Column("description", Text),
     Column("validation", Text, nullable=False),
+    # the level of every stored version without a TLP marking, also of those from before such were refused
     Column("unmarked_level", SmallInteger, nullable=False, server_default=text("0")),
+    Column("unmarked_refused", Boolean, nullable=False, server_default=text("false")),
+    Column("ceiling", SmallInteger, nullable=False, server_default=text("4")),
+    Column("owner_only", Boolean, nullable=False, server_default=text("false")),
+    Column("attribution", Text, nullable=False, server_default=text("'named'")),
     Column("retention", Interval),
     Column("created_at", _instant, nullable=False, server_default=func.now()),
     UniqueConstraint("trust_group_id", "alias"),
     UniqueConstraint("trust_group_id", "title"),
     CheckConstraint("validation IN ('strict', 'structural')", name="validation"),
     CheckConstraint("unmarked_level BETWEEN 0 AND 4", name="unmarked_level"),
+    CheckConstraint("ceiling BETWEEN 0 AND 4", name="ceiling"),
+    CheckConstraint("attribution IN ('named', 'anonymous')", name="attribution"),
 )
 
 grants = Table(
