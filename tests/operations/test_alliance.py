@@ -112,6 +112,17 @@ async def test_a_dry_run_changes_nothing(db: Database) -> None:
     assert len(await apply(db, FILE)) == len(planned)
 
 
+async def test_a_dry_run_tells_no_id_that_another_run_would_not_use(db: Database) -> None:
+    """An id that the file names is told; one that is yet to be made is not, or somebody would hand it out."""
+    planned = await apply(db, FILE, dry_run=True)
+    done = await apply(db, FILE)
+
+    made = {one.alias: one.id for one in (await now(db)).collections}["three"]
+    assert "create collection fraud-intel/one (First), id " + str(FIRST) in planned
+    assert "create collection fraud-intel/three (Third), with a new id" in planned
+    assert f"create collection fraud-intel/three (Third), id {made}" in done
+
+
 async def test_names_can_be_swapped(db: Database) -> None:
     """Collections are known by their ids: aliases and titles go from one to the other, with grants and content."""
     await apply(db, FILE)

@@ -30,9 +30,9 @@ async def plan(db: Database, wanted: Alliance, *, prune: bool = False) -> Plan:
     """
     async with db.read() as connection:
         stored = await storage.read(connection)
-        found = compare(stored, wanted, prune=prune)
+        found = compare(stored, wanted, prune=prune, dry_run=True)
         counted = {one: await levels.census(connection, one) for one in found.with_other_rules}
-    return compare(stored, wanted, prune=prune, counted=counted) if counted else found
+    return compare(stored, wanted, prune=prune, counted=counted, dry_run=True) if counted else found
 
 
 async def apply(db: Database, wanted: Alliance, *, prune: bool = False, dry_run: bool = False) -> Plan:

@@ -76,14 +76,21 @@ class Plan:
 
 
 def compare(
-    stored: StoredAlliance, wanted: Alliance, *, prune: bool, counted: Mapping[UUID, Census] = _UNCOUNTED
+    stored: StoredAlliance,
+    wanted: Alliance,
+    *,
+    prune: bool,
+    counted: Mapping[UUID, Census] = _UNCOUNTED,
+    dry_run: bool = False,
 ) -> Plan:
     """Work out the steps from what is stored to what is wanted; `counted` are the collections `with_other_rules`.
+
+    A dry run tells no id that was made up here: nobody shall hand it out, because the next run makes another one.
 
     Raises:
         AllianceInvalid: if what is stored makes what the file wants impossible.
     """
-    comparison = _Comparison(stored, wanted, prune=prune, counted=counted)
+    comparison = _Comparison(stored, wanted, prune=prune, counted=counted, dry_run=dry_run)
     steps = tuple(comparison.steps())
     if comparison.problems:
         raise AllianceInvalid([f"{wanted.file}:{line}: {what}" for line, what in sorted(comparison.problems)])
@@ -96,12 +103,13 @@ _Pair = tuple[StoredTrustGroup, WantedCollection, StoredCollection | None]
 
 class _Comparison:
     def __init__(
-        self, stored: StoredAlliance, wanted: Alliance, *, prune: bool, counted: Mapping[UUID, Census]
+        self, stored: StoredAlliance, wanted: Alliance, *, prune: bool, counted: Mapping[UUID, Census], dry_run: bool
     ) -> None:
         self.stored = stored
         self.wanted = wanted
         self.prune = prune
         self.counted = counted
+        self.dry_run = dry_run
         self.problems: list[tuple[int, str]] = []
         self.renamed: tuple[UUID, ...] = ()
         self.with_other_rules: tuple[UUID, ...] = ()
@@ -236,9 +244,10 @@ class _Comparison:
                 grants=wanted.grants,
             )
             if before is None:
+                identified = "with a new id" if self.dry_run and wanted.id is None else f"id {collection.id}"
                 yield Step(
                     Kind.CREATE,
-                    f"collection {name} ({wanted.title}), id {collection.id}",
+                    f"collection {name} ({wanted.title}), {identified}",
                     partial(storage.add_collection, collection=collection),
                 )
             elif replace(before, grants=collection.grants) != collection:
