@@ -1,0 +1,27 @@
+"""The tables, as Postgres holds them; `migrations/` makes them and a test holds that both agree.
+
+Every key of a large table begins with the collection. Members and clients are numbered, because every stored version
+names both.
+"""
+
+from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.base import metadata
+from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
+from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
+
+__all__ = [
+    "client_secrets",
+    "clients",
+    "collection_clocks",
+    "collections",
+    "deleted_versions",
+    "grants",
+    "issuers",
+    "members",
+    "metadata",
+    "object_versions",
+    "revoked_tokens",
+    "signing_keys",
+    "statuses",
+    "trust_groups",
+]
