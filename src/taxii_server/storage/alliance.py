@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from taxii_server.domain.access import Collection, Grant, Policy, Right
+from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks, issuers
+from taxii_server.storage import bounds, clocks, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -230,8 +230,10 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, collection_id: UUID) -> None:
+async def remove_collection(connection: Connection, where: Whole) -> None:
     """Delete a collection with all it holds; what it held is noted in deleted_versions, without the bodies."""
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
     await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
@@ -240,9 +242,9 @@ async def remove_collection(connection: Connection, collection_id: UUID) -> None
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
 
 
-async def count_versions(connection: Connection, collection_id: UUID) -> int:
+async def count_versions(connection: Connection, where: Whole) -> int:
     """Count what a collection holds."""
-    counted = select(func.count()).where(object_versions.c.collection_id == collection_id)
+    counted = select(func.count()).where(object_versions.c.collection_id == where.collection_id)
     return (await connection.execute(counted)).scalar_one()
 
 
