@@ -39,6 +39,7 @@ from taxii_server.web.cross_origin import CrossOrigin
 from taxii_server.web.delivery import Delivery
 from taxii_server.web.errors import answer
 from taxii_server.web.methods import WHOLE_SERVER, Methods
+from taxii_server.web.proxies import Forwarded, TrustedProxies
 from taxii_server.web.request_log import RequestLog, refused, request_id
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
+    app.add_middleware(Forwarded, trusted=TrustedProxies(settings.trusted_proxies))
     return app
 
 
