@@ -50,6 +50,9 @@ TABLES: Final = {
     "signing_keys": may("INSERT", "UPDATE", "DELETE", why="keys are retired, and purged a month after"),
     "revoked_tokens": may("INSERT", "DELETE", why="purged once they would have expired anyway"),
     "collection_clocks": may("INSERT", "UPDATE", "DELETE", why="the clock moves with each change, and goes with its collection"),
+    "client_readings": may("INSERT", "UPDATE", "DELETE", why="merged by each worker; go with their collection"),
+    "client_activity": may("INSERT", "UPDATE", "DELETE", why="merged by each worker; goes with its client"),
+    "activity_batches": may("INSERT", "UPDATE", "DELETE", why="each worker's last; maintain forgets old workers"),
     "object_versions": may(
         "INSERT",
         "DELETE",

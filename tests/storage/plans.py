@@ -93,15 +93,14 @@ async def scans(connection: Connection, statement: str, values: Mapping[str, Any
     await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
     await driver.execute(f"PREPARE looked_at AS {numbered}")
     given = sql.SQL(", ").join(map(sql.Literal, (values[name] for name in names)))
-    cursor = await driver.execute(
-        sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE looked_at({})").format(given)
-    )
+    call = sql.SQL("looked_at({})").format(given) if names else sql.SQL("looked_at")
+    cursor = await driver.execute(sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}").format(call))
     [(plan,)] = await cursor.fetchall()
     await driver.execute("DEALLOCATE looked_at")
-    return list(_scans(plan[0]["Plan"], {}))
+    return list(_scans(plan[0]["Plan"]))
 
 
-def _scans(node: Mapping[str, Any], bitmap: dict[str, str]) -> Iterator[Scan]:
+def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
     if node["Node Type"] in {"Index Scan", "Index Only Scan", "Seq Scan"}:
         if node.get("Relation Name") == "object_versions" and node["Actual Loops"]:
             read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
@@ -109,4 +108,4 @@ def _scans(node: Mapping[str, Any], bitmap: dict[str, str]) -> Iterator[Scan]:
     elif node["Node Type"] == "Bitmap Index Scan" and node["Actual Loops"]:
         yield Scan(node["Index Name"], round(node["Actual Rows"] * node["Actual Loops"]))
     for child in node.get("Plans", []):
-        yield from _scans(child, bitmap)
+        yield from _scans(child)
