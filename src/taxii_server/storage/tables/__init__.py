@@ -5,11 +5,14 @@ names both.
 """
 
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
 from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
 
 __all__ = [
+    "audit_events",
+    "audit_heads",
     "client_secrets",
     "clients",
     "collection_clocks",
