@@ -19,6 +19,7 @@ from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
+from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
@@ -72,6 +73,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
+    ledger = Ledger(database)
     identifier = Identifier(database, settings.public_url)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
@@ -94,6 +96,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             yield
         finally:
             validators.close()
+            await ledger.close()
             await database.close()
 
     app = FastAPI(
@@ -111,6 +114,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         taxii_router(
             Service(
                 database=database,
+                ledger=ledger,
                 identifier=identifier,
                 validators=validators,
                 public_url=settings.public_url,

@@ -7,6 +7,7 @@ names both.
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
+from taxii_server.storage.tables.disclosures import disclosures
 from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "collection_clocks",
     "collections",
     "deleted_versions",
+    "disclosures",
     "grants",
     "issuers",
     "members",
