@@ -29,12 +29,12 @@ async def _poll(url: str, endpoint: Endpoint, client: str) -> None:
     ledger = Ledger(database)
     async with database.read() as connection:
         named = await stored.collection_named(connection, FEED)
-        [(member, number)] = await connection.exec_driver_sql(
-            "SELECT member_id, id FROM clients WHERE client_id = %s", (client,)
-        )
+        row = (
+            await connection.exec_driver_sql("SELECT member_id, id FROM clients WHERE client_id = %s", (client,))
+        ).one()
     assert named is not None
     asked = objects.Asked(endpoint, Filter(), None, Bounds(100, 10**6))
-    recipient = Recipient(member, number)
+    recipient = Recipient(row.member_id, row.id)
     await objects.read_objects(database, ledger, operator_readable(named.collection), asked, recipient)
     await ledger.close()
     await database.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,7 @@ async def until_it_hangs(owner: psycopg.AsyncConnection) -> None:
     """Wait until somebody's row waits for the table."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'disclosures'::regclass"
     async with asyncio.timeout(20):
-        while (await (await owner.execute(waiting)).fetchone()) == (0,):
+        while (await (await owner.execute(waiting)).fetchone()) == (0,):  # noqa: ASYNC110 - it is Postgres that is asked
             await asyncio.sleep(0.01)
 
 
@@ -287,11 +287,9 @@ async def test_the_server_can_add_to_the_ledger_and_not_change_it(
             "UPDATE disclosures SET member = 2",
             "DELETE FROM disclosures",
             "TRUNCATE disclosures",
-            "INSERT INTO disclosures (id, collection_id, fork, first_added, last_added, member, client, way, number, dates) "
-            "VALUES (1, gen_random_uuid(), 0, now(), now(), 1, 1, 1, 1, '')",
             "SELECT * FROM disclosures FOR UPDATE",
         ):
-            with suppress(psycopg.errors.GeneratedAlways), pytest.raises(psycopg.errors.InsufficientPrivilege):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await server.execute(statement.encode())
 
     assert await entered(owner) == [1]
