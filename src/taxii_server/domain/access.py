@@ -1,6 +1,6 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable`, `Erasable`, `Whole` and `Submissions` are proof of a check: `permissions` constructs them and
+`Readable`, `Writable`, `Erasable`, `Traceable`, `Whole` and `Submissions` are proof of a check: `permissions` constructs them and
 nothing else does. Storage takes collection and clearance from them only, and a transaction is held to the one that it
 was opened with, so no query can forget either.
 """
@@ -169,6 +169,18 @@ class Erasable:
 
 
 @dataclass(frozen=True, slots=True)
+class Traceable:
+    """A collection in which the caller may ask who received what its own member brought.
+
+    `member` is None for the operator, who may ask about everything.
+    """
+
+    collection_id: UUID
+    member: int | None
+    clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """A collection with all it holds, whatever its level and whoever brought it: for the operator and for upkeep."""
 
@@ -182,5 +194,5 @@ class Submissions:
     member: int
 
 
-Proof = Readable | Writable | Erasable | Whole | Submissions
+Proof = Readable | Writable | Erasable | Traceable | Whole | Submissions
 """What a transaction can be held to."""

@@ -24,6 +24,7 @@ from taxii_server.storage.tables import (
     grants,
     members,
     object_versions,
+    removed_collections,
     trust_groups,
 )
 
@@ -240,6 +241,7 @@ async def remove_collection(connection: Connection, where: Whole) -> None:
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
+    await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
 
 
 async def count_versions(connection: Connection, where: Whole) -> int:

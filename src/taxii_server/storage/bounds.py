@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from psycopg import sql
 
-from taxii_server.domain.access import Erasable, Readable, Submissions, Whole, Writable
+from taxii_server.domain.access import Erasable, Readable, Submissions, Traceable, Whole, Writable
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def hold_to(connection: AsyncConnection, where: Proof) -> None:
 def _settings(where: Proof) -> str:
     """Write the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
     match where:
-        case Readable():
+        case Readable() | Traceable():
             values = _quoted(where.collection_id, where.clearance, None)
         case Writable() | Erasable():
             values = _quoted(where.collection_id, Level.RED, where.member)
