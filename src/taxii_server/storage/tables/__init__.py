@@ -7,9 +7,17 @@ names both.
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
-from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
+from taxii_server.storage.tables.identity import (
+    client_certificates,
+    client_secrets,
+    clients,
+    issuers,
+    revoked_tokens,
+    signing_keys,
+)
 
 __all__ = [
+    "client_certificates",
     "client_secrets",
     "clients",
     "collection_clocks",
