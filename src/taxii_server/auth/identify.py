@@ -24,7 +24,7 @@ from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from taxii_server.auth.certificates import Shown
     from taxii_server.auth.outside_tokens import OutsideToken
@@ -61,13 +61,24 @@ class PathNames:
 class Identifier:
     """Finds out who is asking. Make one per process."""
 
-    def __init__(self, db: Database, issuer: str, *, issuer_keys: IssuerKeys | None = None) -> None:
-        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers."""
+    def __init__(
+        self,
+        db: Database,
+        issuer: str,
+        *,
+        issuer_keys: IssuerKeys | None = None,
+        noted: Callable[[NotAuthenticated], None] | None = None,
+    ) -> None:
+        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers.
+
+        `noted` is told of every refusal.
+        """
         self._db = db
         self._issuer = issuer
         self._tokens = Tokens(issuer)
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
+        self._noted = noted
 
     async def caller(self, authorization: str | None, names: PathNames, certificate: str | None = None) -> Caller:
         """Identify who sent this Authorization header, together with the place the path names.
@@ -81,9 +92,9 @@ class Identifier:
         scheme, value = _split(authorization or "")
         try:
             return await self._by(scheme, value, names, certificates.shown(certificate))
-        except NotAuthenticated:
+        except NotAuthenticated as error:
             shown = "certificate" if certificate and not scheme else "none"
-            REFUSALS.labels(scheme if scheme in {"basic", "bearer"} else shown).inc()
+            self._refused(scheme if scheme in {"basic", "bearer"} else shown, error)
             raise
 
     async def again(self, connection: Connection, caller: Caller, names: PathNames) -> Caller:
@@ -116,8 +127,8 @@ class Identifier:
             shown = certificates.shown(certificate)
             found = await self._authenticated(client_id, secret, shown, PathNames())
             return _called(found, BOTH, shown, "secret" if secret is not None else "certificate")
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret" if secret is not None else "certificate").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret" if secret is not None else "certificate", error)
             raise
 
     async def own_token(
@@ -139,8 +150,8 @@ class Identifier:
             presented = None if unverified is None else unverified.presented
             found = await self._authenticated(client_id, secret, shown, PathNames(), token=presented)
             principal = _admitted(found, shown)
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret" if secret is not None else "certificate").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret" if secret is not None else "certificate", error)
             raise
         if unverified is None or unverified.client_id != principal.client_id:
             return None
@@ -149,6 +160,11 @@ class Identifier:
         except NotAuthenticated:
             return None
         return unverified
+
+    def _refused(self, scheme: str, error: NotAuthenticated) -> None:
+        REFUSALS.labels(scheme).inc()
+        if self._noted is not None:
+            self._noted(error)
 
     async def _by(self, scheme: str, value: str, names: PathNames, shown: Shown) -> Caller:
         match scheme:
@@ -182,13 +198,13 @@ class Identifier:
             found = await _look_up(connection, client_id, names, shown, token=token, by_certificate=client_id is None)
         if secret is None:
             if found.client is None or not found.certificate_held:
-                raise NotAuthenticated(
-                    "unknown client" if client_id and not found.client else "unknown client certificate"
+                raise _refusal(
+                    found, "unknown client certificate" if found.client or not client_id else "unknown client"
                 )
             if found.client.authentication is Authentication.BOTH:
-                raise NotAuthenticated("client must show its secret as well")
+                raise _refusal(found, "client must show its secret as well")
         elif not secrets.matches(found.digests, secret):
-            raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
+            raise _refusal(found, "unknown client" if found.client is None else "wrong secret")
         return found
 
     async def _by_token(self, token: str, names: PathNames, shown: Shown) -> Caller:
@@ -297,6 +313,7 @@ def _called(found: Found, allowed: frozenset[Right], shown: Shown, credential: s
         found.place,
         certificate=shown.thumbprint if found.certificate_held else None,
         credential=credential,
+        asked_at=found.asked_at,
     )
 
 
@@ -313,9 +330,9 @@ def _admitted(found: Found, shown: Shown) -> Principal:
     }
     for reason, holds in standing.items():
         if holds:
-            raise NotAuthenticated(reason)
+            raise _refusal(found, reason)
     if client.authentication is not Authentication.ANY and not found.certificate_held:
-        raise NotAuthenticated(f"client must show its certificate: {shown.lacking or 'this is none of its own'}")
+        raise _refusal(found, f"client must show its certificate: {shown.lacking or 'this is none of its own'}")
     return Principal(
         client=client.id,
         client_id=client.client_id,
@@ -324,6 +341,10 @@ def _admitted(found: Found, shown: Shown) -> Principal:
         rights=client.rights,
         collections=client.collections,
     )
+
+
+def _refusal(found: Found, reason: str) -> NotAuthenticated:
+    return NotAuthenticated(reason, client=None if found.client is None else found.client.id, at=found.asked_at)
 
 
 def _split(authorization: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 
@@ -117,11 +118,15 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden."""
+    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden.
+
+    `last_added` is the last date that the collection's clock had given out by then.
+    """
 
     trust_group: TrustGroup | None = None
     collection: Collection | None = None
     grant: Grant | None = None
+    last_added: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Caller:
     """Who asks, and the place the request is about: the answer of the caller statement.
 
     `token` is the one that was shown, if one was; `certificate` the thumbprint of one of the client's own; `credential`
-    says in a word for the log how it authenticated.
+    says in a word for the log how it authenticated; `asked_at` is the database's time.
     """
 
     principal: Principal
@@ -146,6 +151,7 @@ class Caller:
     token: Presented | None = field(default=None, compare=False)
     certificate: bytes | None = field(default=None, compare=False)
     credential: str = field(default="", compare=False)
+    asked_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

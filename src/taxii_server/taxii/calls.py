@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
+    from taxii_server.operations.activity import Activity
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
@@ -34,6 +35,7 @@ class Service:
     database: Database
     identifier: Identifier
     validators: Validators
+    activity: Activity
     public_url: str
     title: str
     description: str | None
@@ -58,6 +60,7 @@ async def identify(service: Service, request: Request) -> Caller:
     caller = await service.identifier.caller(
         credentials[0] if credentials else None, _names(request), client_certificate(request.scope)
     )
+    request.scope["taxii.visit"] = service.activity.visit(caller)
     principal = caller.principal
     note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:

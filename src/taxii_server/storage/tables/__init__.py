@@ -4,6 +4,7 @@ Every key of a large table begins with the collection. Members and clients are n
 names both.
 """
 
+from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
@@ -17,7 +18,10 @@ from taxii_server.storage.tables.identity import (
 )
 
 __all__ = [
+    "activity_batches",
+    "client_activity",
     "client_certificates",
+    "client_readings",
     "client_secrets",
     "clients",
     "collection_clocks",
