@@ -1,6 +1,6 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable` and `Erasable` are proof of a check: `permissions` constructs them and nothing else does, and
+`Readable`, `Writable`, `Erasable` and `Traceable` are proof of a check: `permissions` constructs them and nothing else does, and
 storage takes collection and clearance from them only, so no query can forget either.
 """
 
@@ -180,4 +180,16 @@ class Erasable:
     collection_id: UUID
     member: int
     client: int
+    clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Traceable:
+    """A collection in which the caller may ask who received what its own member brought.
+
+    `member` is None for the operator, who may ask about everything.
+    """
+
+    collection_id: UUID
+    member: int | None
     clearance: Level

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
     from taxii_server.operations.activity import Activity
+    from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
@@ -33,6 +34,7 @@ class Service:
     """What the TAXII face works with, handed to it once."""
 
     database: Database
+    ledger: Ledger
     identifier: Identifier
     validators: Validators
     activity: Activity

@@ -8,6 +8,7 @@ from taxii_server.storage.tables.activity import activity_batches, client_activi
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
+from taxii_server.storage.tables.disclosures import disclosures
 from taxii_server.storage.tables.identity import (
     client_certificates,
     client_secrets,
@@ -27,6 +28,7 @@ __all__ = [
     "collection_clocks",
     "collections",
     "deleted_versions",
+    "disclosures",
     "grants",
     "issuers",
     "members",
