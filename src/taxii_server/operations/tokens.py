@@ -124,7 +124,8 @@ async def revoke_own_token(
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
     """Refuse a token, ours or an outside issuer's, from the next request on, on every worker.
 
-    Its signature isn't asked about: what nobody signed is refused anyway.
+    Its signature isn't asked about: what nobody signed is refused anyway. So nor is its end believed: it is refused for as
+    long as a token can live.
 
     Raises:
         OperatorError: if it is none that would be let in, or has no jti.
@@ -139,8 +140,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
         raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
-    expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
-    return await _revoke(db, presented.issuer, presented.jti, expires_at)
+    return await _revoke(db, presented.issuer, presented.jti, None)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:
