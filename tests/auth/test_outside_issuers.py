@@ -353,8 +353,14 @@ class TestClaims:
     async def test_a_subject_is_exactly_what_was_tied(self, subject: Any, bank: Issuer, refused: Refused) -> None:
         await refused(bank.token(subject=subject))
 
-    async def test_a_token_bound_to_a_key_is_no_bearer_token(self, bank: Issuer, refused: Refused) -> None:
-        assert "bound" in await refused(bank.token(cnf={"x5t#S256": "abc"}))
+    @pytest.mark.parametrize("cnf", [{"jkt": "abc"}, {"x5t#S256": "abc", "jkt": "abc"}, {"jwk": {}}, [], {}], ids=str)
+    async def test_a_token_bound_to_a_key_is_no_bearer_token(self, cnf: Any, bank: Issuer, refused: Refused) -> None:
+        """Nor with a certificate: what it is bound by is not what a certificate proves (RFC 7800 §3.1)."""
+        assert "bound" in await refused(bank.token(cnf=cnf))
+
+    @pytest.mark.parametrize("thumbprint", [None, "abc", 7, "A" * 42 + "B", "A" * 44])
+    async def test_a_thumbprint_that_is_none(self, thumbprint: Any, bank: Issuer, refused: Refused) -> None:
+        assert "cnf" in await refused(bank.token(cnf={"x5t#S256": thumbprint}))
 
     @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", 7, "JWE"])
     async def test_another_type(self, typ: Any, bank: Issuer, refused: Refused) -> None:
