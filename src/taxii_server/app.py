@@ -135,7 +135,10 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         ),
     )
     app.include_router(
-        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database))
+        oauth_router(
+            TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database),
+            certificates=settings.client_cert_header is not None,
+        )
     )
     app.include_router(health_router(database))
     app.include_router(assets_router())
@@ -149,7 +152,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
-    app.add_middleware(Forwarded, trusted=TrustedProxies(settings.trusted_proxies))
+    app.add_middleware(
+        Forwarded,
+        trusted=TrustedProxies(settings.trusted_proxies),
+        certificate_header=settings.client_cert_header,
+    )
     return app
 
 
