@@ -49,6 +49,7 @@ TABLES: Final = {
     "issuers": may("INSERT", "UPDATE", why=APPLIED),
     "clients": may("INSERT", "UPDATE", "DELETE", why="clients are revoked; a purge may come"),
     "client_secrets": may("INSERT", "UPDATE", "DELETE", why="secrets are rotated, and end"),
+    "client_certificates": may("INSERT", "DELETE", why="a certificate is taken from its client"),
     "signing_keys": may("INSERT", "UPDATE", "DELETE", why="keys are retired, and purged a month after"),
     "revoked_tokens": may("INSERT", "DELETE", why="purged once they would have expired anyway"),
     "collection_clocks": may("INSERT", "UPDATE", "DELETE", why="the clock moves with each change, and goes with its collection"),

@@ -13,8 +13,8 @@ What was removed can't be listed from deleted_versions any more, so removed coll
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
