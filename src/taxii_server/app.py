@@ -14,6 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from taxii_server import __version__
+from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.identify import Identifier
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
@@ -72,7 +74,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
-    identifier = Identifier(database, settings.public_url)
+    identifier = Identifier(database, settings.public_url, failed_logins=FailedLogins(settings.failed_logins))
+    limits = ClientLimits(settings.client_rate, settings.client_concurrency)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
         max_object_length=settings.max_object_length,
@@ -112,6 +115,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             Service(
                 database=database,
                 identifier=identifier,
+                limits=limits,
                 validators=validators,
                 public_url=settings.public_url,
                 title=settings.title,
@@ -126,7 +130,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         ),
     )
     app.include_router(
-        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database))
+        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database, limits))
     )
     app.include_router(health_router(database))
     app.include_router(assets_router())

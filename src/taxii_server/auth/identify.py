@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 
 from taxii_server.auth import jws, outside_tokens, secrets
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.issuer_keys import IssuerKeys
 from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
@@ -25,12 +26,14 @@ from taxii_server.storage import callers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from taxii_server.auth.failed_logins import Attempt
     from taxii_server.auth.outside_tokens import OutsideToken
     from taxii_server.auth.tokens import Unverified
     from taxii_server.domain.access import Presented
     from taxii_server.domain.issuers import OutsideIssuer
     from taxii_server.storage.callers import Found
     from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.live_credentials import LiveCredentials
 
 BASIC_CHALLENGE = 'Basic realm="taxii", charset="UTF-8"'
 CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii"')
@@ -59,23 +62,35 @@ class PathNames:
 class Identifier:
     """Finds out who is asking. Make one per process."""
 
-    def __init__(self, db: Database, issuer: str, *, issuer_keys: IssuerKeys | None = None) -> None:
-        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers."""
+    def __init__(
+        self,
+        db: Database,
+        issuer: str,
+        *,
+        issuer_keys: IssuerKeys | None = None,
+        failed_logins: FailedLogins | None = None,
+    ) -> None:
+        """Take the database, the public URL: issuer and audience of our tokens, who has the keys of other issuers, and
+        what failed logins may cost: anything, unless it is said.
+        """
         self._db = db
         self._issuer = issuer
         self._tokens = Tokens(issuer)
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
+        self._failed_logins = failed_logins or FailedLogins()
 
-    async def caller(self, authorization: str | None, names: PathNames) -> Caller:
-        """Identify who sent this Authorization header, together with the place the path names.
+    async def caller(self, authorization: str | None, names: PathNames, *, address: str = "") -> Caller:
+        """Identify who sent this Authorization header from an address, together with the place the path names.
 
         Raises:
             NotAuthenticated: if there are no credentials or they don't hold.
+            TooManyRequests: if they don't hold, and too many from there haven't.
         """
         scheme, value = _split(authorization or "")
         try:
-            return await self._by(scheme, value, names)
+            with self._failed_logins.attempt(self._db, address, value) as attempt:
+                return await self._by(scheme, value, names, attempt)
         except NotAuthenticated:
             REFUSALS.labels(scheme if scheme in {"basic", "bearer"} else "none").inc()
             raise
@@ -97,80 +112,107 @@ class Identifier:
             raise NotAuthenticated("client is another one by now")
         return now
 
-    async def client(self, client_id: str, secret: str) -> Principal:
+    async def client(self, client_id: str, secret: str, *, address: str = "") -> Principal:
         """Identify a client by its id and secret alone, as the token endpoint does.
 
         Raises:
             NotAuthenticated: if they don't hold.
+            TooManyRequests: if they don't hold, and too many from there haven't.
         """
         try:
-            return (await self._by_secret(client_id, secret, PathNames())).principal
+            with self._failed_logins.attempt(self._db, address, secret) as attempt:
+                return (await self._by_secret(client_id, secret, PathNames(), attempt)).principal
         except NotAuthenticated:
             REFUSALS.labels("client_secret").inc()
             raise
 
-    async def own_token(self, client_id: str, secret: str, token: str) -> Unverified | None:
+    async def own_token(
+        self, client_id: str, secret: str, token: str, *, address: str = ""
+    ) -> tuple[Principal, Unverified | None]:
         """Identify a client as `client` does, and read a token if it is its own and holds; None for any other.
 
         Raises:
             NotAuthenticated: if the client's id and secret don't hold.
+            TooManyRequests: if they don't hold, and too many from there haven't.
         """
         try:
             unverified = self._tokens.peek(token)
         except NotAuthenticated:
             unverified = None
         try:
-            found = await self._with_secret(
-                client_id, secret, PathNames(), token=None if unverified is None else unverified.presented
-            )
-            principal = _admitted(found)
+            with self._failed_logins.attempt(self._db, address, secret) as attempt:
+                presented = None if unverified is None else unverified.presented
+                found = await self._with_secret(client_id, secret, PathNames(), attempt, token=presented)
+                principal = _admitted(found)
         except NotAuthenticated:
             REFUSALS.labels("client_secret").inc()
             raise
         if unverified is None or unverified.client_id != principal.client_id:
-            return None
+            return principal, None
         try:
             self._tokens.verify(token, _key_of(found))
         except NotAuthenticated:
-            return None
-        return unverified
+            return principal, None
+        return principal, unverified
 
-    async def _by(self, scheme: str, value: str, names: PathNames) -> Caller:
+    async def _by(self, scheme: str, value: str, names: PathNames, attempt: Attempt) -> Caller:
         match scheme:
             case "basic":
-                return await self._by_secret(*_basic(value), names)
+                return await self._by_secret(*_basic(value), names, attempt)
             case "bearer":
-                return await self._by_token(value, names)
+                return await self._by_token(value, names, attempt)
             case "":
                 raise NotAuthenticated("no credentials")
             case _:
                 raise NotAuthenticated("unknown authentication scheme")
 
-    async def _by_secret(self, client_id: str, secret: str, names: PathNames) -> Caller:
-        return _called(await self._with_secret(client_id, secret, names), BOTH)
+    async def _by_secret(self, client_id: str, secret: str, names: PathNames, attempt: Attempt) -> Caller:
+        return _called(await self._with_secret(client_id, secret, names, attempt), BOTH)
 
     async def _with_secret(
-        self, client_id: str, secret: str, names: PathNames, *, token: Presented | None = None
+        self, client_id: str, secret: str, names: PathNames, attempt: Attempt, *, token: Presented | None = None
     ) -> Found:
         if not secrets.well_formed(secret):
             raise NotAuthenticated("secret is malformed")
+
+        async def may_hold(live: LiveCredentials) -> bool:
+            return live.secrets.get(secrets.digest(secret)) == client_id
+
+        await attempt.look(may_hold)
         async with self._db.statement() as connection:
             found = await _look_up(connection, client_id, names, token=token)
         if not secrets.matches(found.digests, secret):
             raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
         return found
 
-    async def _by_token(self, token: str, names: PathNames) -> Caller:
+    async def _by_token(self, token: str, names: PathNames, attempt: Attempt) -> Caller:
         parsed = jws.parse(token)
         if parsed.claims.get("iss") != self._issuer:
-            return await self._by_outside_token(outside_tokens.read(token, parsed), names)
+            return await self._by_outside_token(outside_tokens.read(token, parsed), names, attempt)
         unverified = self._tokens.peek_at(parsed)
+
+        async def may_hold(live: LiveCredentials) -> bool:
+            key = live.keys.get(unverified.presented.kid)
+            return unverified.client_id in live.clients and key is not None and self._signed(token, key)
+
+        await attempt.look(may_hold)
         async with self._db.statement() as connection:
             found = await _look_up(connection, unverified.client_id, names, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
         return replace(_called(found, claims.rights), token=unverified.presented)
 
-    async def _by_outside_token(self, token: OutsideToken, names: PathNames) -> Caller:
+    def _signed(self, token: str, public_jwk: str) -> bool:
+        try:
+            self._tokens.verify(token, public_jwk)
+        except NotAuthenticated:
+            return False
+        return True
+
+    async def _by_outside_token(self, token: OutsideToken, names: PathNames, attempt: Attempt) -> Caller:
+        async def may_hold(live: LiveCredentials) -> bool:
+            return await self._vouched_for(token, live)
+
+        await attempt.look(may_hold)
         async with self._db.statement() as connection:
             found = await _look_up(connection, None, names, token=token.presented, named=token.named)
         # no connection is held from here on: the issuer may have to be asked for its keys
@@ -184,6 +226,17 @@ class Identifier:
             raise
         rights = self._outside.verify(token, key)
         return replace(_called(found, rights), token=token.presented)
+
+    async def _vouched_for(self, token: OutsideToken, live: LiveCredentials) -> bool:
+        issuer, claim = live.issuers.get(token.presented.issuer, (None, ""))
+        if issuer is None or (issuer.slug, token.named.get(claim)) not in live.subjects:
+            return False
+        try:
+            outside_tokens.check(token, issuer)
+            self._outside.verify(token, await self._issuer_keys.key(issuer, token.presented.kid))
+        except NotAuthenticated:
+            return False
+        return True
 
 
 def challenges(authorization: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from taxii_server.oauth import description
 from taxii_server.oauth.description import FORM, GRANT, ServerMetadata, TokenAnswer
 from taxii_server.oauth.errors import NO_STORE
 from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys, revoke_own_token
+from taxii_server.web.proxies import client_address
 
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
@@ -51,7 +52,9 @@ def router(issuing: TokenIssuing) -> APIRouter:
             if grant is None:
                 raise OAuthError("invalid_request", "grant_type is missing; send grant_type=client_credentials")
             raise OAuthError("unsupported_grant_type", "The only grant_type here is client_credentials")
-        issued = await issue_token(issuing, client_id=client_id, secret=secret, scope=form.get("scope"))
+        issued = await issue_token(
+            issuing, client_id=client_id, secret=secret, scope=form.get("scope"), address=client_address(request.scope)
+        )
         answer = TokenAnswer(
             access_token=issued.access_token,
             expires_in=int(issued.expires_in.total_seconds()),
@@ -70,7 +73,9 @@ def router(issuing: TokenIssuing) -> APIRouter:
         client_id, secret = _client_of(request.headers.getlist("authorization"), form)
         if (revoked := form.get("token")) is None:
             raise OAuthError("invalid_request", "token is missing")
-        await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked)
+        await revoke_own_token(
+            issuing, client_id=client_id, secret=secret, token=revoked, address=client_address(request.scope)
+        )
         return Response(headers=NO_STORE)
 
     @routes.head("/.well-known/jwks.json", include_in_schema=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorErr
 from taxii_server.storage import issuers, revoked_tokens
 
 if TYPE_CHECKING:
+    from taxii_server.auth.client_limits import ClientLimits
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
-    from taxii_server.domain.access import Right
+    from taxii_server.domain.access import Principal, Right
     from taxii_server.storage.engine import Database
     from taxii_server.storage.issuers import StoredIssuer
 
@@ -37,6 +39,7 @@ class TokenIssuing:
     issuer: str
     lifetime: timedelta
     db: Database
+    limits: ClientLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class RevokedToken:
     changed: bool
 
 
-async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
+async def issue_token(
+    issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None, address: str = ""
+) -> IssuedToken:
     """Issue a token to a client.
 
     Without `scope` the token carries all the client was issued with; with it, exactly what it asks for. Asking for more
@@ -67,10 +72,16 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
 
     Raises:
         NotAuthenticated: if the client's id and secret don't hold.
+        TooManyRequests: if they do, and the client has to wait; or if they don't, and too many haven't from this address.
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
-    client = await issuing.identifier.client(client_id, secret)
+    client = await issuing.identifier.client(client_id, secret, address=address)
+    with await _let_in(issuing, client):
+        return await _issue(issuing, client, wanted)
+
+
+async def _issue(issuing: TokenIssuing, client: Principal, wanted: frozenset[Right] | None) -> IssuedToken:
     rights = client.rights if wanted is None else wanted
     if not rights <= client.rights:
         message = f"This client can have no more than: {tokens.scope_of(client.rights)}"
@@ -93,19 +104,31 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
 
 
-async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str, token: str) -> None:
+async def revoke_own_token(
+    issuing: TokenIssuing, *, client_id: str, secret: str, token: str, address: str = ""
+) -> None:
     """Refuse a client's own token from the next request on (RFC 7009 §2.1).
 
     What is no token, another client's or ended already is left as it is, and its sender isn't told (§2.2).
 
     Raises:
         NotAuthenticated: if the client's id and secret don't hold.
+        TooManyRequests: as for a token.
     """
-    own = await issuing.identifier.own_token(client_id, secret, token)
-    if own is not None:
-        await _revoke(
-            issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
-        )
+    client, own = await issuing.identifier.own_token(client_id, secret, token, address=address)
+    with await _let_in(issuing, client):
+        if own is not None:
+            await _revoke(
+                issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
+            )
+
+
+async def _let_in(issuing: TokenIssuing, client: Principal) -> ExitStack:
+    """Hold a client to its limits for as long as the request is under way."""
+    under_way = ExitStack()
+    if issuing.limits is not None:
+        under_way.callback(await issuing.limits.enter(client))
+    return under_way
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
