@@ -21,6 +21,8 @@ from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
+from taxii_server.operations.activity import Activity
+from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
@@ -74,7 +76,14 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
-    identifier = Identifier(database, settings.public_url, failed_logins=FailedLogins(settings.failed_logins))
+    activity = Activity(database, settings.activity_interval)
+    ledger = Ledger(database)
+    identifier = Identifier(
+        database,
+        settings.public_url,
+        failed_logins=FailedLogins(settings.failed_logins),
+        noted=activity.refused,
+    )
     limits = ClientLimits(settings.client_rate, settings.client_concurrency)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
@@ -94,9 +103,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            yield
+            async with activity.running():
+                yield
         finally:
             validators.close()
+            await ledger.close()
             await database.close()
 
     app = FastAPI(
@@ -110,13 +121,16 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
+    app.state.activity = activity
     app.include_router(
         taxii_router(
             Service(
                 database=database,
+                ledger=ledger,
                 identifier=identifier,
                 limits=limits,
                 validators=validators,
+                activity=activity,
                 public_url=settings.public_url,
                 title=settings.title,
                 description=settings.description,

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     token_lifetime: timedelta = timedelta(minutes=15)
     signing_key_lifetime: timedelta = timedelta(days=90)
     status_keep: timedelta = timedelta(days=7)
+    activity_interval: timedelta = timedelta(seconds=15)
 
     validator_processes: Annotated[int, Field(ge=1, le=256)] | None = None
     log_format: Literal["console", "json"] | None = None
@@ -190,7 +191,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return lifetime
 
-    @field_validator("body_timeout")
+    @field_validator("body_timeout", "activity_interval")
     @classmethod
     def _patient(cls, pause: timedelta) -> timedelta:
         if not timedelta(seconds=1) <= pause <= timedelta(minutes=10):

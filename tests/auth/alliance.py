@@ -153,7 +153,9 @@ class Alliance:
     def forget(self) -> None:
         """Take everything back."""
         for table in (
+            "disclosures",
             "object_versions",
+            "deleted_versions",
             "statuses",
             "grants",
             "client_secrets",

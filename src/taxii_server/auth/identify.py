@@ -24,7 +24,7 @@ from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from taxii_server.auth.failed_logins import Attempt
     from taxii_server.auth.outside_tokens import OutsideToken
@@ -69,9 +69,11 @@ class Identifier:
         *,
         issuer_keys: IssuerKeys | None = None,
         failed_logins: FailedLogins | None = None,
+        noted: Callable[[NotAuthenticated], None] | None = None,
     ) -> None:
-        """Take the database, the public URL: issuer and audience of our tokens, who has the keys of other issuers, and
-        what failed logins may cost: anything, unless it is said.
+        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers.
+
+        `failed_logins` says what those may cost, nothing said anything; `noted` is told of every refusal.
         """
         self._db = db
         self._issuer = issuer
@@ -79,6 +81,7 @@ class Identifier:
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
         self._failed_logins = failed_logins or FailedLogins()
+        self._noted = noted
 
     async def caller(self, authorization: str | None, names: PathNames, *, address: str = "") -> Caller:
         """Identify who sent this Authorization header from an address, together with the place the path names.
@@ -91,8 +94,8 @@ class Identifier:
         try:
             with self._failed_logins.attempt(self._db, address, value) as attempt:
                 return await self._by(scheme, value, names, attempt)
-        except NotAuthenticated:
-            REFUSALS.labels(scheme if scheme in {"basic", "bearer"} else "none").inc()
+        except NotAuthenticated as error:
+            self._refused(scheme if scheme in {"basic", "bearer"} else "none", error)
             raise
 
     async def again(self, connection: Connection, caller: Caller, names: PathNames) -> Caller:
@@ -122,8 +125,8 @@ class Identifier:
         try:
             with self._failed_logins.attempt(self._db, address, secret) as attempt:
                 return (await self._by_secret(client_id, secret, PathNames(), attempt)).principal
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret", error)
             raise
 
     async def own_token(
@@ -144,8 +147,8 @@ class Identifier:
                 presented = None if unverified is None else unverified.presented
                 found = await self._with_secret(client_id, secret, PathNames(), attempt, token=presented)
                 principal = _admitted(found)
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret", error)
             raise
         if unverified is None or unverified.client_id != principal.client_id:
             return principal, None
@@ -154,6 +157,11 @@ class Identifier:
         except NotAuthenticated:
             return principal, None
         return principal, unverified
+
+    def _refused(self, scheme: str, error: NotAuthenticated) -> None:
+        REFUSALS.labels(scheme).inc()
+        if self._noted is not None:
+            self._noted(error)
 
     async def _by(self, scheme: str, value: str, names: PathNames, attempt: Attempt) -> Caller:
         match scheme:
@@ -182,7 +190,7 @@ class Identifier:
         async with self._db.statement() as connection:
             found = await _look_up(connection, client_id, names, token=token)
         if not secrets.matches(found.digests, secret):
-            raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
+            raise _refusal(found, "unknown client" if found.client is None else "wrong secret")
         return found
 
     async def _by_token(self, token: str, names: PathNames, attempt: Attempt) -> Caller:
@@ -293,7 +301,8 @@ def _trusted(found: Found) -> OutsideIssuer:
 def _called(found: Found, credential: frozenset[Right]) -> Caller:
     """Put together caller and place, the client's rights narrowed to those of its credential."""
     principal = _admitted(found)
-    return Caller(replace(principal, rights=principal.rights & credential), found.place)
+    narrowed = replace(principal, rights=principal.rights & credential)
+    return Caller(narrowed, found.place, asked_at=found.asked_at)
 
 
 def _admitted(found: Found) -> Principal:
@@ -309,7 +318,7 @@ def _admitted(found: Found) -> Principal:
     }
     for reason, holds in standing.items():
         if holds:
-            raise NotAuthenticated(reason)
+            raise _refusal(found, reason)
     return Principal(
         client=client.id,
         client_id=client.client_id,
@@ -318,6 +327,10 @@ def _admitted(found: Found) -> Principal:
         rights=client.rights,
         collections=client.collections,
     )
+
+
+def _refusal(found: Found, reason: str) -> NotAuthenticated:
+    return NotAuthenticated(reason, client=None if found.client is None else found.client.id, at=found.asked_at)
 
 
 def _split(authorization: str) -> tuple[str, str]:

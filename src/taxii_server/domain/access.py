@@ -1,6 +1,6 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable` and `Erasable` are proof of a check: `permissions` constructs them and nothing else does, and
+`Readable`, `Writable`, `Erasable` and `Traceable` are proof of a check: `permissions` constructs them and nothing else does, and
 storage takes collection and clearance from them only, so no query can forget either.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 
@@ -104,11 +105,15 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden."""
+    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden.
+
+    `last_added` is the last date that the collection's clock had given out by then.
+    """
 
     trust_group: TrustGroup | None = None
     collection: Collection | None = None
     grant: Grant | None = None
+    last_added: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,13 @@ class Presented:
 class Caller:
     """Who asks, and the place the request is about: the answer of the caller statement.
 
-    `token` is the one that was shown, if one was.
+    `token` is the one that was shown, if one was; `asked_at` the database's time.
     """
 
     principal: Principal
     place: Place
     token: Presented | None = field(default=None, compare=False)
+    asked_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +164,16 @@ class Erasable:
     collection_id: UUID
     member: int
     client: int
+    clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Traceable:
+    """A collection in which the caller may ask who received what its own member brought.
+
+    `member` is None for the operator, who may ask about everything.
+    """
+
+    collection_id: UUID
+    member: int | None
     clearance: Level

@@ -161,8 +161,7 @@ _FORM_REFUSALS: Final[Mapping[int, tuple[str, Sequence[Component]]]] = {
     413: ("The form has more than 64 KiB.", []),
     415: ("The body is no form, or is packed.", []),
     429: (
-        "This client asks too often, or too many logins from its address have failed. Try again after the seconds of "
-        "`Retry-After`.",
+        "This client asks too often, or too many logins from its address have failed. Wait the seconds of `Retry-After`.",
         [RETRY_AFTER],
     ),
     500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from taxii_server.auth.client_limits import ClientLimits
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
+    from taxii_server.operations.activity import Activity
+    from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
@@ -33,9 +35,11 @@ class Service:
     """What the TAXII face works with, handed to it once."""
 
     database: Database
+    ledger: Ledger
     identifier: Identifier
     limits: ClientLimits
     validators: Validators
+    activity: Activity
     public_url: str
     title: str
     description: str | None
@@ -61,6 +65,7 @@ async def identify(service: Service, request: Request) -> Caller:
     credential = credentials[0] if credentials else None
     service.limits.refuse_again(credential)
     caller = await service.identifier.caller(credential, _names(request), address=client_address(request.scope))
+    request.scope["taxii.visit"] = service.activity.visit(caller)
     note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))

@@ -111,6 +111,8 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route, method, str(status)).inc()
         SECONDS.labels(route, method).observe(seconds)
+        if (visit := scope.get("taxii.visit")) is not None:
+            visit.ended(method, status)
         log.info(
             "request",
             request_id=scope["taxii.request_id"],

@@ -4,17 +4,23 @@ Every key of a large table begins with the collection. Members and clients are n
 names both.
 """
 
+from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
+from taxii_server.storage.tables.disclosures import disclosures
 from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
 
 __all__ = [
+    "activity_batches",
+    "client_activity",
+    "client_readings",
     "client_secrets",
     "clients",
     "collection_clocks",
     "collections",
     "deleted_versions",
+    "disclosures",
     "grants",
     "issuers",
     "members",

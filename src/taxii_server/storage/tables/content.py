@@ -120,6 +120,7 @@ deleted_versions = Table(
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("collection_id", "date_added"),
     CheckConstraint("reason IN ('delete', 'retention', 'prune')", name="reason"),
+    Index("ix_deleted_versions_stix_id", "collection_id", "stix_id"),
 )
 
 statuses = Table(
