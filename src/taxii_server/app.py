@@ -81,9 +81,9 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     identifier = Identifier(
         database,
         settings.public_url,
-        failed_logins=FailedLogins(settings.failed_logins),
         noted=activity.refused,
     )
+    failed_logins = FailedLogins(database, settings.failed_logins)
     limits = ClientLimits(settings.client_rate, settings.client_concurrency)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
@@ -128,6 +128,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
                 database=database,
                 ledger=ledger,
                 identifier=identifier,
+                failed_logins=failed_logins,
                 limits=limits,
                 validators=validators,
                 activity=activity,
@@ -144,7 +145,12 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         ),
     )
     app.include_router(
-        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database, limits))
+        oauth_router(
+            TokenIssuing(
+                identifier, keys, settings.public_url, settings.token_lifetime, database, limits, failed_logins
+            ),
+            certificates=settings.client_cert_header is not None,
+        )
     )
     app.include_router(health_router(database))
     app.include_router(assets_router())
@@ -158,7 +164,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
-    app.add_middleware(Forwarded, trusted=TrustedProxies(settings.trusted_proxies))
+    app.add_middleware(
+        Forwarded,
+        trusted=TrustedProxies(settings.trusted_proxies),
+        certificate_header=settings.client_cert_header,
+    )
     return app
 
 

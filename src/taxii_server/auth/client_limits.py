@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -46,7 +46,12 @@ class ClientLimits:
     """The allowances of all clients in this process; make one."""
 
     def __init__(
-        self, rate: Rate | None, concurrency: int, *, patience: float | None = None, clock: Clock = time.monotonic
+        self,
+        rate: Rate | None = None,
+        concurrency: int = 32,
+        *,
+        patience: float | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         """Take how often a client may ask, None for as often as it likes, and how many requests it may have under way."""
         self._rate = None if rate is None else Allowances(rate, most=_MOST_CLIENTS, clock=clock)
@@ -93,6 +98,16 @@ class ClientLimits:
                 del self._under_way[principal.client]
 
         return leave
+
+    async def under_way(self, principal: Principal) -> ExitStack:
+        """Let a request in for as long as what is returned is not left.
+
+        Raises:
+            TooManyRequests: as `enter` does.
+        """
+        place = ExitStack()
+        place.callback(await self.enter(principal))
+        return place
 
     def _too_often(self, principal: Principal, wait: float) -> None:
         self._tell(principal, "rate")

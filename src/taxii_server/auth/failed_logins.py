@@ -13,11 +13,13 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -27,8 +29,7 @@ from taxii_server.domain.errors import DatabaseGone, NotAuthenticated, TooManyRe
 from taxii_server.storage import live_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from types import TracebackType
+    from collections.abc import Awaitable, Callable, Iterator
 
     from taxii_server.storage.engine import Database
     from taxii_server.storage.live_credentials import LiveCredentials
@@ -66,8 +67,9 @@ class Spent:
 class FailedLogins:
     """The failed logins of this process; make one."""
 
-    def __init__(self, rate: Rate | None = None, *, clock: Clock = time.monotonic) -> None:
-        """Take how many logins may fail for each address; None for any number."""
+    def __init__(self, db: Database | None = None, rate: Rate | None = None, *, clock: Clock = time.monotonic) -> None:
+        """Take the database, and how many logins may fail for each address; None for any number."""
+        self._db = db
         self._clock = clock
         self._by_address = None if rate is None else Allowances(rate, most=MOST_ADDRESSES, clock=clock)
         self._of_all = None if rate is None else Allowances(rate.times(ALL_TOGETHER), most=1, clock=clock)
@@ -77,13 +79,27 @@ class FailedLogins:
         self._gone: tuple[float, DatabaseGone] | None = None
         self._reading = asyncio.Lock()
 
-    def attempt(self, db: Database, address: str, credential: str) -> Attempt:
-        """Begin one login: `with` it, and ask it before anything is looked up."""
-        return Attempt(self, db, _subscriber(address), credential)
+    @contextmanager
+    def login(self, address: str) -> Iterator[None]:
+        """Count what happens inside as a login from this address: it fails by ending with NotAuthenticated."""
+        attempt = Attempt(self, _subscriber(address))
+        token = _current.set(attempt)
+        try:
+            yield
+        except NotAuthenticated:
+            attempt.failed()
+            raise
+        except BaseException:
+            attempt.didnt_fail()
+            raise
+        else:
+            attempt.didnt_fail()
+        finally:
+            _current.reset(token)
 
     def take(self, address: str) -> Spent | None:
         """Take one from the address's allowance and from everybody's; or tell which of them is used up."""
-        if self._by_address is None or self._of_all is None:
+        if self._db is None or self._by_address is None or self._of_all is None:
             return None
         if wait := self._by_address.take(address):
             return Spent(address, wait)
@@ -98,8 +114,10 @@ class FailedLogins:
             self._by_address.give_back(address)
             self._of_all.give_back(_EVERYBODY)
 
-    async def live(self, db: Database) -> LiveCredentials:
+    async def live(self) -> LiveCredentials:
         """Give all credentials that hold, as they were not longer ago than `FRESH`."""
+        if self._db is None:
+            raise DatabaseGone
         async with self._reading:
             # the time before: what is read is no older than that
             now = self._clock()
@@ -108,7 +126,7 @@ class FailedLogins:
                 raise self._gone[1]
             if self._live is None or now >= self._live[0] + FRESH:
                 try:
-                    async with db.read() as connection:
+                    async with self._db.read() as connection:
                         self._live = (now, await live_credentials.read(connection))
                 except DatabaseGone as error:
                     self._gone = (self._clock(), error)
@@ -138,21 +156,16 @@ class FailedLogins:
 class Attempt:
     """One login. What it took of the allowances stays taken if it fails, and is given back if it doesn't."""
 
-    __slots__ = ("_address", "_closely", "_credential", "_db", "_of", "_taken")
+    __slots__ = ("_address", "_closely", "_of", "_taken")
 
-    def __init__(self, of: FailedLogins, db: Database, address: str, credential: str) -> None:
-        """Take where it comes from, and the whole credential."""
+    def __init__(self, of: FailedLogins, address: str) -> None:
+        """Take where it comes from; what can't be right is refused without a look-up, and isn't counted."""
         self._of = of
-        self._db = db
         self._address = address
-        self._credential = credential
-        self._taken = self._closely = False
+        self._taken = False
+        self._closely: bytes | None = None
 
-    def __enter__(self) -> Self:
-        """Begin; what can't be right is refused without a look-up, and isn't counted."""
-        return self
-
-    async def look(self, may_hold: MayHold) -> None:
+    async def look(self, credential: str, may_hold: MayHold) -> None:
         """Ask to look a credential up; where too many have failed it must be among those that hold.
 
         Raises:
@@ -162,20 +175,34 @@ class Attempt:
         if spent is None:
             self._taken = True
             return
-        if self._of.failed_just_now(self._digest()) or not await may_hold(await self._of.live(self._db)):
+        digest = sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        if self._of.failed_just_now(digest) or not await may_hold(await self._of.live()):
             raise self._of.refuse(spent)
-        self._closely = True
+        self._closely = digest
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End: only credentials that don't hold are failures."""
-        failed = isinstance(error, NotAuthenticated)
-        if self._taken and not failed:
+    def failed(self) -> None:
+        """End with credentials that don't hold."""
+        if self._closely is not None:
+            self._of.note_failed(self._closely)
+
+    def didnt_fail(self) -> None:
+        """End in whatever other way."""
+        if self._taken:
             self._of.give_back(self._address)
-        if self._closely and failed:
-            self._of.note_failed(self._digest())
 
-    def _digest(self) -> bytes:
-        return sha256(self._credential.encode("utf-8", "surrogatepass")).digest()
+
+_current: Final[ContextVar[Attempt | None]] = ContextVar("login", default=None)
+
+
+async def before_look_up(credential: str, may_hold: MayHold) -> None:
+    """Ask, inside a `login`, whether a credential may be looked up; `may_hold` tells it from those that don't hold.
+
+    Raises:
+        TooManyRequests: if too many from this address have failed, and it can't hold.
+    """
+    attempt = _current.get()
+    if attempt is not None:
+        await attempt.look(credential, may_hold)
 
 
 @lru_cache(maxsize=4_096)

@@ -34,6 +34,19 @@ class Validation(StrEnum):
     STRUCTURAL = "structural"
 
 
+class Authentication(StrEnum):
+    """What a client must show with each request; a token stands for what it was got with."""
+
+    ANY = "any"
+    """A secret or a certificate of its own, whichever it has."""
+
+    CERTIFICATE = "certificate"
+    """A certificate of its own. It has no secret."""
+
+    BOTH = "both"
+    """A certificate of its own, and its secret."""
+
+
 class Attribution(StrEnum):
     """Whether a collection's readers may learn who brought what."""
 
@@ -129,12 +142,15 @@ class Presented:
 class Caller:
     """Who asks, and the place the request is about: the answer of the caller statement.
 
-    `token` is the one that was shown, if one was; `asked_at` the database's time.
+    `token` is the one that was shown, if one was; `certificate` the thumbprint of one of the client's own; `credential`
+    says in a word for the log how it authenticated; `asked_at` is the database's time.
     """
 
     principal: Principal
     place: Place
     token: Presented | None = field(default=None, compare=False)
+    certificate: bytes | None = field(default=None, compare=False)
+    credential: str = field(default="", compare=False)
     asked_at: datetime | None = field(default=None, compare=False)
 
 

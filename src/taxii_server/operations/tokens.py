@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,15 +11,16 @@ from uuid import uuid4
 import structlog
 
 from taxii_server.auth import jws, outside_tokens, tokens
+from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
 from taxii_server.storage import issuers, revoked_tokens
 
 if TYPE_CHECKING:
-    from taxii_server.auth.client_limits import ClientLimits
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
-    from taxii_server.domain.access import Principal, Right
+    from taxii_server.domain.access import Caller, Right
     from taxii_server.storage.engine import Database
     from taxii_server.storage.issuers import StoredIssuer
 
@@ -39,7 +39,8 @@ class TokenIssuing:
     issuer: str
     lifetime: timedelta
     db: Database
-    limits: ClientLimits | None = None
+    limits: ClientLimits = field(default_factory=ClientLimits)
+    failed_logins: FailedLogins = field(default_factory=FailedLogins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,16 @@ class RevokedToken:
 
 
 async def issue_token(
-    issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None, address: str = ""
+    issuing: TokenIssuing,
+    *,
+    client_id: str,
+    secret: str | None,
+    scope: str | None = None,
+    certificate: str | None = None,
 ) -> IssuedToken:
-    """Issue a token to a client.
+    """Issue a token to a client, by its secret, its certificate or both.
+
+    Where it shows a certificate of its own, the token is bound to that (RFC 8705 §3).
 
     Without `scope` the token carries all the client was issued with; with it, exactly what it asks for. Asking for more
     than the client was issued with, or for what we don't know, is refused and not cut down in silence, because a tool
@@ -71,17 +79,18 @@ async def issue_token(
     by the member's grants, at each request.
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
-        TooManyRequests: if they do, and the client has to wait; or if they don't, and too many haven't from this address.
+        NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
-    client = await issuing.identifier.client(client_id, secret, address=address)
-    with await _let_in(issuing, client):
-        return await _issue(issuing, client, wanted)
+    caller = await issuing.identifier.client(client_id, secret, certificate)
+    with await issuing.limits.under_way(caller.principal):
+        return await _issue(issuing, caller, wanted)
 
 
-async def _issue(issuing: TokenIssuing, client: Principal, wanted: frozenset[Right] | None) -> IssuedToken:
+async def _issue(issuing: TokenIssuing, caller: Caller, wanted: frozenset[Right] | None) -> IssuedToken:
+    client = caller.principal
     rights = client.rights if wanted is None else wanted
     if not rights <= client.rights:
         message = f"This client can have no more than: {tokens.scope_of(client.rights)}"
@@ -98,43 +107,37 @@ async def _issue(issuing: TokenIssuing, client: Principal, wanted: frozenset[Rig
         rights=rights,
         lifetime=lifetime,
         jti=jti,
+        certificate=caller.certificate,
     )
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
-    log.info("token_issued", **said)
+    log.info("token_issued", **said, credential=caller.credential, bound=caller.certificate is not None)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
 
 
 async def revoke_own_token(
-    issuing: TokenIssuing, *, client_id: str, secret: str, token: str, address: str = ""
+    issuing: TokenIssuing, *, client_id: str, secret: str | None, token: str, certificate: str | None = None
 ) -> None:
     """Refuse a client's own token from the next request on (RFC 7009 §2.1).
 
     What is no token, another client's or ended already is left as it is, and its sender isn't told (§2.2).
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
-        TooManyRequests: as for a token.
+        NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
     """
-    client, own = await issuing.identifier.own_token(client_id, secret, token, address=address)
-    with await _let_in(issuing, client):
+    client, own = await issuing.identifier.own_token(client_id, secret, token, certificate)
+    with await issuing.limits.under_way(client):
         if own is not None:
             await _revoke(
                 issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
             )
 
 
-async def _let_in(issuing: TokenIssuing, client: Principal) -> ExitStack:
-    """Hold a client to its limits for as long as the request is under way."""
-    under_way = ExitStack()
-    if issuing.limits is not None:
-        under_way.callback(await issuing.limits.enter(client))
-    return under_way
-
-
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
     """Refuse a token, ours or an outside issuer's, from the next request on, on every worker.
 
-    Its signature isn't asked about: what nobody signed is refused anyway.
+    Its signature isn't asked about: what nobody signed is refused anyway. So nor is its end believed: it is refused for as
+    long as a token can live.
 
     Raises:
         OperatorError: if it is none that would be let in, or has no jti.
@@ -149,8 +152,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
         raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
-    expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
-    return await _revoke(db, presented.issuer, presented.jti, expires_at)
+    return await _revoke(db, presented.issuer, presented.jti, None)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:

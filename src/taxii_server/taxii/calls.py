@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from taxii_server.auth.identify import PathNames
 from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.web.media_types import check_accept
-from taxii_server.web.proxies import client_address
+from taxii_server.web.proxies import client_address, client_certificate
 from taxii_server.web.request_log import at_end, note
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from taxii_server.auth.client_limits import ClientLimits
+    from taxii_server.auth.failed_logins import FailedLogins
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
     from taxii_server.operations.activity import Activity
@@ -37,6 +38,7 @@ class Service:
     database: Database
     ledger: Ledger
     identifier: Identifier
+    failed_logins: FailedLogins
     limits: ClientLimits
     validators: Validators
     activity: Activity
@@ -64,9 +66,11 @@ async def identify(service: Service, request: Request) -> Caller:
         raise NotAuthenticated("several Authorization headers")
     credential = credentials[0] if credentials else None
     service.limits.refuse_again(credential)
-    caller = await service.identifier.caller(credential, _names(request), address=client_address(request.scope))
+    with service.failed_logins.login(client_address(request.scope)):
+        caller = await service.identifier.caller(credential, _names(request), client_certificate(request.scope))
     request.scope["taxii.visit"] = service.activity.visit(caller)
-    note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
+    principal = caller.principal
+    note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))
     at_end(request, await service.limits.enter(caller.principal, credential))
