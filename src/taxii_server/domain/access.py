@@ -1,6 +1,6 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable` and `Erasable` are proof of a check: `permissions` constructs them and nothing else does, and
+`Readable`, `Writable`, `Erasable` and `Recallable` are proof of a check: `permissions` constructs them and nothing else does, and
 storage takes collection and clearance from them only, so no query can forget either.
 """
 
@@ -159,3 +159,18 @@ class Erasable:
     member: int
     client: int
     clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Recallable:
+    """A collection in which the caller may recall objects: its own member's, or as the operator any, with no `member`.
+
+    `sees_others` is whether it may learn that another member brought an object.
+    """
+
+    collection_id: UUID
+    member: int | None
+    client: int | None
+    clearance: Level
+    policy: Policy
+    sees_others: bool

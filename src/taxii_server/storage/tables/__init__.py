@@ -8,6 +8,7 @@ from taxii_server.storage.tables.alliance import collections, grants, members, t
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
 from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
+from taxii_server.storage.tables.recalls import recalls
 
 __all__ = [
     "client_secrets",
@@ -20,6 +21,7 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "recalls",
     "revoked_tokens",
     "signing_keys",
     "statuses",

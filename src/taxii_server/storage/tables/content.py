@@ -119,7 +119,7 @@ deleted_versions = Table(
     Column("deleted_by_client", Integer),
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("collection_id", "date_added"),
-    CheckConstraint("reason IN ('delete', 'retention', 'prune')", name="reason"),
+    CheckConstraint("reason IN ('delete', 'retention', 'prune', 'recall')", name="reason"),
 )
 
 statuses = Table(
