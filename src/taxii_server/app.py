@@ -19,6 +19,7 @@ from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
+from taxii_server.operations.activity import Activity
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
@@ -39,6 +40,7 @@ from taxii_server.web.cross_origin import CrossOrigin
 from taxii_server.web.delivery import Delivery
 from taxii_server.web.errors import answer
 from taxii_server.web.methods import WHOLE_SERVER, Methods
+from taxii_server.web.proxies import Forwarded, TrustedProxies
 from taxii_server.web.request_log import RequestLog, refused, request_id
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
-    identifier = Identifier(database, settings.public_url)
+    activity = Activity(database, settings.activity_interval)
+    identifier = Identifier(database, settings.public_url, noted=activity.refused)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
         max_object_length=settings.max_object_length,
@@ -90,7 +93,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            yield
+            async with activity.running():
+                yield
         finally:
             validators.close()
             await database.close()
@@ -106,12 +110,14 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
+    app.state.activity = activity
     app.include_router(
         taxii_router(
             Service(
                 database=database,
                 identifier=identifier,
                 validators=validators,
+                activity=activity,
                 public_url=settings.public_url,
                 title=settings.title,
                 description=settings.description,
@@ -139,6 +145,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
+    app.add_middleware(Forwarded, trusted=TrustedProxies(settings.trusted_proxies))
     return app
 
 

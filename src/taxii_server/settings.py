@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     description: str | None = None
     contact: str | None = None
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
 
     page_size: Annotated[int, Field(ge=1)] = 1000
     page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
     token_lifetime: timedelta = timedelta(minutes=15)
     signing_key_lifetime: timedelta = timedelta(days=90)
     status_keep: timedelta = timedelta(days=7)
+    activity_interval: timedelta = timedelta(seconds=15)
 
     validator_processes: Annotated[int, Field(ge=1, le=256)] | None = None
     log_format: Literal["console", "json"] | None = None
@@ -82,11 +85,25 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return url.rstrip("/")
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _listed(cls, origins: str | tuple[str, ...]) -> tuple[str, ...]:
-        listed = origins.split(",") if isinstance(origins, str) else origins
+    def _listed(cls, given: str | tuple[str, ...]) -> tuple[str, ...]:
+        listed = given.split(",") if isinstance(given, str) else given
         return tuple(one.strip() for one in listed if one.strip())
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _some_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for one in networks:
+            try:
+                everybody = ip_network(one).prefixlen == 0
+            except ValueError:
+                message = f"{one} is no address or network: name each as 10.0.0.7, 10.0.0.0/24 or fd00::/8, with commas between"
+                raise ValueError(message) from None
+            if everybody:
+                message = f"{one} would believe everybody: name the proxies alone"
+                raise ValueError(message)
+        return networks
 
     @field_validator("cors_origins")
     @classmethod
@@ -161,7 +178,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return lifetime
 
-    @field_validator("body_timeout")
+    @field_validator("body_timeout", "activity_interval")
     @classmethod
     def _patient(cls, pause: timedelta) -> timedelta:
         if not timedelta(seconds=1) <= pause <= timedelta(minutes=10):

@@ -48,6 +48,11 @@ def commands(command: Any, name: str) -> Iterator[str]:
         yield from commands(one, f"{name} {word}")
 
 
+def _sources(folder: Path) -> Iterator[str]:
+    for module in sorted(folder.rglob("*.py")):
+        yield module.read_text("utf-8")
+
+
 def test_every_setting_has_its_heading() -> None:
     """No setting goes undescribed, and none is described that doesn't exist."""
     described = [one for one in headings(ROOT / "docs/settings.md") if one.startswith("TAXII_")]
@@ -105,6 +110,19 @@ def test_files_named_in_the_docs_exist() -> None:
     ]
 
     assert missing == []
+
+
+def test_tests_named_in_the_docs_exist() -> None:
+    """What security.md and the others say is pinned is pinned."""
+    there = set(re.findall(r"^\s*(?:async )?def (test_\w+)", "\n".join(_sources(ROOT / "tests")), re.MULTILINE))
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"`(?:tests/[\w/]+\.py::)?(test_\w+)`", document.read_text("utf-8"))
+    }
+
+    assert sorted(named - there) == []
+    assert named
 
 
 def test_every_dependency_is_explained() -> None:

@@ -23,7 +23,7 @@ from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from taxii_server.auth.outside_tokens import OutsideToken
     from taxii_server.auth.tokens import Unverified
@@ -59,13 +59,24 @@ class PathNames:
 class Identifier:
     """Finds out who is asking. Make one per process."""
 
-    def __init__(self, db: Database, issuer: str, *, issuer_keys: IssuerKeys | None = None) -> None:
-        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers."""
+    def __init__(
+        self,
+        db: Database,
+        issuer: str,
+        *,
+        issuer_keys: IssuerKeys | None = None,
+        noted: Callable[[NotAuthenticated], None] | None = None,
+    ) -> None:
+        """Take the database, the public URL: issuer and audience of our tokens, and who has the keys of other issuers.
+
+        `noted` is told of every refusal.
+        """
         self._db = db
         self._issuer = issuer
         self._tokens = Tokens(issuer)
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
+        self._noted = noted
 
     async def caller(self, authorization: str | None, names: PathNames) -> Caller:
         """Identify who sent this Authorization header, together with the place the path names.
@@ -76,8 +87,8 @@ class Identifier:
         scheme, value = _split(authorization or "")
         try:
             return await self._by(scheme, value, names)
-        except NotAuthenticated:
-            REFUSALS.labels(scheme if scheme in {"basic", "bearer"} else "none").inc()
+        except NotAuthenticated as error:
+            self._refused(scheme if scheme in {"basic", "bearer"} else "none", error)
             raise
 
     async def again(self, connection: Connection, caller: Caller, names: PathNames) -> Caller:
@@ -105,8 +116,8 @@ class Identifier:
         """
         try:
             return (await self._by_secret(client_id, secret, PathNames())).principal
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret", error)
             raise
 
     async def own_token(self, client_id: str, secret: str, token: str) -> Unverified | None:
@@ -124,8 +135,8 @@ class Identifier:
                 client_id, secret, PathNames(), token=None if unverified is None else unverified.presented
             )
             principal = _admitted(found)
-        except NotAuthenticated:
-            REFUSALS.labels("client_secret").inc()
+        except NotAuthenticated as error:
+            self._refused("client_secret", error)
             raise
         if unverified is None or unverified.client_id != principal.client_id:
             return None
@@ -134,6 +145,11 @@ class Identifier:
         except NotAuthenticated:
             return None
         return unverified
+
+    def _refused(self, scheme: str, error: NotAuthenticated) -> None:
+        REFUSALS.labels(scheme).inc()
+        if self._noted is not None:
+            self._noted(error)
 
     async def _by(self, scheme: str, value: str, names: PathNames) -> Caller:
         match scheme:
@@ -157,7 +173,7 @@ class Identifier:
         async with self._db.statement() as connection:
             found = await _look_up(connection, client_id, names, token=token)
         if not secrets.matches(found.digests, secret):
-            raise NotAuthenticated("unknown client" if found.client is None else "wrong secret")
+            raise _refusal(found, "unknown client" if found.client is None else "wrong secret")
         return found
 
     async def _by_token(self, token: str, names: PathNames) -> Caller:
@@ -240,7 +256,8 @@ def _trusted(found: Found) -> OutsideIssuer:
 def _called(found: Found, credential: frozenset[Right]) -> Caller:
     """Put together caller and place, the client's rights narrowed to those of its credential."""
     principal = _admitted(found)
-    return Caller(replace(principal, rights=principal.rights & credential), found.place)
+    narrowed = replace(principal, rights=principal.rights & credential)
+    return Caller(narrowed, found.place, asked_at=found.asked_at)
 
 
 def _admitted(found: Found) -> Principal:
@@ -256,7 +273,7 @@ def _admitted(found: Found) -> Principal:
     }
     for reason, holds in standing.items():
         if holds:
-            raise NotAuthenticated(reason)
+            raise _refusal(found, reason)
     return Principal(
         client=client.id,
         client_id=client.client_id,
@@ -265,6 +282,10 @@ def _admitted(found: Found) -> Principal:
         rights=client.rights,
         collections=client.collections,
     )
+
+
+def _refusal(found: Found, reason: str) -> NotAuthenticated:
+    return NotAuthenticated(reason, client=None if found.client is None else found.client.id, at=found.asked_at)
 
 
 def _split(authorization: str) -> tuple[str, str]:

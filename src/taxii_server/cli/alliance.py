@@ -11,7 +11,8 @@ import typer
 from taxii_server.cli import context, output
 from taxii_server.domain.access import Grant
 from taxii_server.operations import alliance, alliance_file, durations, issuers
-from taxii_server.operations.alliance_plan import Kind, Plan, unmarked
+from taxii_server.operations.alliance_plan import Plan
+from taxii_server.operations.alliance_steps import Kind, unmarked
 
 _SIGNS = {Kind.CREATE: "+", Kind.CHANGE: "~", Kind.DELETE: "-", Kind.ABSENT: "?", Kind.NOTE: "!"}
 

@@ -65,7 +65,7 @@ def serve(
         bool,
         typer.Option(
             "--behind-tls-proxy",
-            help="A proxy in front speaks TLS; its X-Forwarded headers are believed if it is in FORWARDED_ALLOW_IPS.",
+            help="A proxy in front speaks TLS; what it says of clients is believed if it is in TAXII_TRUSTED_PROXIES.",
         ),
     ] = False,
 ) -> None:
@@ -164,7 +164,7 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
             access_log=False,
             server_header=False,
             log_config=None,
-            proxy_headers=listening.behind_tls_proxy,
+            proxy_headers=False,  # web/proxies.py has its own
             timeout_graceful_shutdown=_GRACE,
             timeout_keep_alive=_KEEP_ALIVE,
             ssl_certfile=listening.certificate,

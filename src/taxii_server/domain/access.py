@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 
@@ -104,11 +105,15 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden."""
+    """What the path names, as far as this caller can see: None alike for what is absent and what is hidden.
+
+    `last_added` is the last date that the collection's clock had given out by then.
+    """
 
     trust_group: TrustGroup | None = None
     collection: Collection | None = None
     grant: Grant | None = None
+    last_added: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,13 @@ class Presented:
 class Caller:
     """Who asks, and the place the request is about: the answer of the caller statement.
 
-    `token` is the one that was shown, if one was.
+    `token` is the one that was shown, if one was; `asked_at` the database's time.
     """
 
     principal: Principal
     place: Place
     token: Presented | None = field(default=None, compare=False)
+    asked_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 
 class TaxiiServerError(Exception):
@@ -127,14 +128,19 @@ class UnsupportedMedia(TaxiiServerError):
 
 
 class NotAuthenticated(TaxiiServerError):
-    """No credentials, or none that hold. What exactly was wrong stays in the log: `reason` is never sent."""
+    """No credentials, or none that hold. What exactly was wrong stays in the log: `reason` is never sent.
+
+    `client` is the known one whose id was shown, if it is one, and `at` the database's time.
+    """
 
     title = "Authentication required"
     code = "not-authenticated"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, client: int | None = None, at: datetime | None = None) -> None:
         """Keep `reason` for the log; every caller is told the same."""
         self.reason = reason
+        self.client = client
+        self.at = at
         super().__init__("No credentials were given, or they are unknown, wrong, expired, revoked or suspended.")
 
 

@@ -9,49 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID, uuid4
 
-from taxii_server.domain.access import Attribution, Grant, Policy, Validation
+from taxii_server.domain.access import Policy, Validation
 from taxii_server.domain.errors import AllianceInvalid
-from taxii_server.domain.tlp import Level
-from taxii_server.operations import durations, issuers
+from taxii_server.operations import alliance_steps as steps
+from taxii_server.operations import issuers
 from taxii_server.operations.alliance_file import Alliance, WantedCollection, WantedTrustGroup
+from taxii_server.operations.alliance_steps import Kind, Step
 from taxii_server.storage import alliance as storage
-from taxii_server.storage import levels
 from taxii_server.storage.alliance import StoredAlliance, StoredCollection, StoredTrustGroup
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.levels import Census
 
 _UNCOUNTED: Final[Mapping[UUID, Census]] = MappingProxyType({})
-
-
-class Kind(StrEnum):
-    """What a step does."""
-
-    CREATE = "create"
-    CHANGE = "change"
-    DELETE = "delete"
-    ABSENT = "absent"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One difference between the file and what is stored; `act` removes it, None where something is only told."""
-
-    kind: Kind
-    what: str
-    act: Callable[[Connection], Awaitable[object]] | None
-
-    @property
-    def line(self) -> str:
-        """The step in words."""
-        return f"{self.kind} {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,36 +173,11 @@ class _Comparison:
     def _members(self) -> Iterator[Step]:
         stored = {member.slug: member for member in self.stored.members}
         for wanted in self.wanted.members:
-            before = stored.get(wanted.slug)
-            act = partial(storage.put_member, slug=wanted.slug, name=wanted.name, kind=wanted.kind)
-            if before is None:
-                yield Step(Kind.CREATE, f"member {wanted.slug} ({wanted.name}, {wanted.kind})", act)
-            elif before.removed:
-                yield Step(Kind.CREATE, f"member {wanted.slug} again; it needs new clients", act)
-            else:
-                changes = _changes(("name", before.name, wanted.name), ("kind", before.kind, wanted.kind))
-                if changes:
-                    yield Step(Kind.CHANGE, f"member {wanted.slug}: {changes}", act)
+            yield from steps.of_member(wanted, stored.get(wanted.slug))
 
     def _trust_groups(self, matches: Sequence[tuple[WantedTrustGroup, StoredTrustGroup]]) -> Iterator[Step]:
         for _, target in matches:
-            before = self._groups.get(target.slug)
-            if before is None:
-                yield Step(
-                    Kind.CREATE,
-                    f"trust group {target.slug} ({target.title})",
-                    partial(storage.add_trust_group, trust_group=target),
-                )
-                continue
-            changes = _changes(
-                ("title", before.title, target.title), ("description", before.description, target.description)
-            )
-            if changes:
-                yield Step(
-                    Kind.CHANGE,
-                    f"trust group {target.slug}: {changes}",
-                    partial(storage.change_trust_group, trust_group=target),
-                )
+            yield from steps.of_trust_group(target, self._groups.get(target.slug))
 
     def _collections(self, pairs: Sequence[_Pair]) -> Iterator[Step]:
         for target, wanted, before in pairs:
@@ -244,21 +193,12 @@ class _Comparison:
                 grants=wanted.grants,
             )
             if before is None:
-                identified = "with a new id" if self.dry_run and wanted.id is None else f"id {collection.id}"
-                yield Step(
-                    Kind.CREATE,
-                    f"collection {name} ({wanted.title}), {identified}",
-                    partial(storage.add_collection, collection=collection),
+                made_up = wanted.id is None
+                yield from steps.new_collection(name, collection, tell_id=not (self.dry_run and made_up))
+            else:
+                yield from steps.changed_collection(
+                    name, collection, before, called=self._name(before), counted=self.counted.get(before.id)
                 )
-            elif replace(before, grants=collection.grants) != collection:
-                yield Step(
-                    Kind.CHANGE,
-                    f"collection {self._name(before)}: {_collection_changes(before, collection)}",
-                    partial(storage.change_collection, collection=collection),
-                )
-            if before is not None and before.id in self.counted:
-                yield from _consequences(name, before, collection, self.counted[before.id])
-            yield from _grants(name, collection, before)
 
     def _absent_collections(self, absent: Sequence[StoredCollection]) -> Iterator[Step]:
         for one in absent:
@@ -300,24 +240,6 @@ class _Comparison:
         return f"{self._slugs[collection.trust_group_id]}/{collection.alias or collection.id}"
 
 
-def _grants(name: str, collection: StoredCollection, before: StoredCollection | None) -> Iterator[Step]:
-    had = before.grants if before else {}
-    for member in sorted(had.keys() | collection.grants.keys()):
-        old, new = had.get(member), collection.grants.get(member)
-        if new is None:
-            yield Step(
-                Kind.DELETE,
-                f"grant of {member} on {name}: {_told_grant(old)}",
-                partial(storage.remove_grant, collection_id=collection.id, member=member),
-            )
-        elif new != old:
-            act = partial(storage.put_grant, collection_id=collection.id, member=member, grant=new)
-            if old is None:
-                yield Step(Kind.CREATE, f"grant of {member} on {name}: {_told_grant(new)}", act)
-            else:
-                yield Step(Kind.CHANGE, f"grant of {member} on {name}: {_told_grant(old)} → {_told_grant(new)}", act)
-
-
 def _policy(wanted: WantedCollection, before: StoredCollection | None) -> Policy:
     """Give the policy that is wanted; refusing what is unmarked leaves the level of what is stored as it is."""
     if before is None or not wanted.policy.unmarked_refused:
@@ -328,71 +250,3 @@ def _policy(wanted: WantedCollection, before: StoredCollection | None) -> Policy
 def _rules(policy: Policy) -> Policy:
     """Leave out of a policy what is looked at before the collection is locked."""
     return replace(policy, validation=Validation.STRICT)
-
-
-def _consequences(name: str, before: StoredCollection, after: StoredCollection, counted: Census) -> Iterator[Step]:
-    """Tell what other rules mean for what is stored: unmarked versions get another level, nothing else changes."""
-    was, now = before.policy, after.policy
-    moving = counted.moving_to(now.unmarked_level)
-    if now.unmarked_level is not was.unmarked_level and moving:
-        yield Step(
-            Kind.CHANGE,
-            f"{_versions(moving)} of {name} without a TLP marking: {now.unmarked_level.text} instead of "
-            f"{was.unmarked_level.text}",
-            partial(levels.relevel, collection_id=after.id, level=now.unmarked_level),
-        )
-    if now.unmarked_refused and not was.unmarked_refused and counted.unmarked:
-        stay = f"{_versions(counted.unmarked.total())} of {name} without a TLP marking"
-        yield Step(Kind.NOTE, f"{stay}: they stay, as {was.unmarked_level.text}", None)
-    above = counted.above(now.ceiling, unmarked=now.unmarked_level)
-    if above:
-        yield Step(Kind.NOTE, f"{_versions(above)} of {name} above the ceiling {now.ceiling.text}: they stay", None)
-    if now.attribution is Attribution.ANONYMOUS and was.attribution is Attribution.NAMED and counted.total:
-        stay = f"{_versions(counted.total)} of {name} from before it was anonymous"
-        yield Step(Kind.NOTE, f"{stay}: they stay as they are, created_by_ref included", None)
-
-
-def _versions(count: int) -> str:
-    return f"{count} stored version{'' if count == 1 else 's'}"
-
-
-def _collection_changes(before: StoredCollection, after: StoredCollection) -> str:
-    return _changes(
-        ("alias", before.alias, after.alias),
-        ("title", before.title, after.title),
-        ("description", before.description, after.description),
-        ("validation", before.policy.validation.value, after.policy.validation.value),
-        ("ceiling", before.policy.ceiling.text, after.policy.ceiling.text),
-        ("unmarked", unmarked(before.policy), unmarked(after.policy)),
-        ("owner_only", _flag(before.policy.owner_only), _flag(after.policy.owner_only)),
-        ("attribution", before.policy.attribution.value, after.policy.attribution.value),
-        ("retention", _length(before.retention), _length(after.retention)),
-    )
-
-
-def _changes(*parts: tuple[str, str | None, str | None]) -> str:
-    return ", ".join(f"{what} {_told(old)} → {_told(new)}" for what, old, new in parts if old != new)
-
-
-def _told(value: str | None) -> str:
-    return "none" if value is None else repr(value)
-
-
-def _length(retention: timedelta | None) -> str | None:
-    return None if retention is None else durations.write(retention)
-
-
-def unmarked(policy: Policy) -> str:
-    """The rule for unmarked objects, as the file writes it."""
-    return "refuse" if policy.unmarked_refused else policy.unmarked_level.text
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _told_grant(grant: Grant | None) -> str:
-    if grant is None:
-        return "none"
-    rights = ", ".join(sorted(grant.rights))
-    return rights if grant.clearance is Level.RED else f"{rights} up to {grant.clearance.text}"

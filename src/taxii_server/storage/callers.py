@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from taxii_server.domain.access import Presented, Principal
     from taxii_server.storage.engine import Connection
@@ -43,6 +44,7 @@ _CALLER = """
            member.id AS member, member.slug AS member_slug,
            member.suspended_at IS NOT NULL AS member_suspended,
            member.removed_at IS NOT NULL AS member_removed,
+           statement_timestamp() AS asked_at,
            ARRAY(SELECT secret.digest
                    FROM client_secrets AS secret
                   WHERE secret.client = client.id
@@ -60,7 +62,7 @@ _CALLER = """
            circle.title AS trust_group_title, circle.description AS trust_group_description,
            feed.id AS collection_id, feed.alias, feed.title, feed.description, feed.validation, feed.ceiling,
            feed.unmarked_level, feed.unmarked_refused, feed.owner_only, feed.attribution,
-           feed.rights AS grant_rights, feed.clearance, feed.changes
+           feed.rights AS grant_rights, feed.clearance, feed.changes, feed.last_added
       FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
       LEFT JOIN issuers AS outside ON outside.issuer = CAST(:issuer AS text) AND outside.removed_at IS NULL
       LEFT JOIN clients AS client ON client.id = coalesce(
@@ -86,7 +88,7 @@ _CALLER = """
       LEFT JOIN LATERAL (
            SELECT named.id, named.alias, named.title, named.description, named.validation, named.ceiling,
                   named.unmarked_level, named.unmarked_refused, named.owner_only, named.attribution,
-                  grants.rights, grants.clearance, clock.changes
+                  grants.rights, grants.clearance, clock.changes, clock.last_added
              FROM (SELECT * FROM collections WHERE id = CAST(:collection_id AS uuid)
                    UNION ALL
                    SELECT * FROM collections WHERE trust_group_id = circle.id AND alias = CAST(:alias AS text)
@@ -99,10 +101,10 @@ _CALLER = """
 """
 _COLUMNS = (
     "client client_id client_rights client_collections client_revoked client_expired "
-    "member member_slug member_suspended member_removed digests public_jwk token_revoked issuer_slug jwks_uri audience algorithms "
+    "member member_slug member_suspended member_removed asked_at digests public_jwk token_revoked issuer_slug jwks_uri audience algorithms "
     "trust_group_id trust_group_slug trust_group_title trust_group_description "
     "collection_id alias title description validation ceiling unmarked_level unmarked_refused owner_only attribution "
-    "grant_rights clearance changes"
+    "grant_rights clearance changes last_added"
 )
 # Told its columns, SQLAlchemy works out the result's shape once and not on each request: a sixth of the CPU it takes.
 CALLER = text(_CALLER).columns(*map(column, _COLUMNS.split()))
@@ -158,7 +160,8 @@ class Found:
 
     `digests` are those of the client's live secrets; `public_jwk` is None when no key of that id verifies any more;
     `token_revoked` and `issuer`, an
-    outside one, are about the token asked about; `changes` is the named collection's, for comparing a replica with.
+    outside one, are about the token asked about; `changes` is the named collection's, for comparing a replica with;
+    `asked_at` is the database's time.
     """
 
     client: KnownClient | None
@@ -168,6 +171,7 @@ class Found:
     issuer: OutsideIssuer | None
     place: Place
     changes: int | None
+    asked_at: datetime | None = field(default=None, compare=False)
 
 
 async def look_up(
@@ -207,6 +211,7 @@ async def look_up(
         issuer=None if row.issuer_slug is None or token is None else _issuer(row, token.issuer),
         place=_place(row),
         changes=row.changes,
+        asked_at=row.asked_at,
     )
 
 
@@ -268,7 +273,12 @@ def _place(row: Any) -> Place:
         return Place()
     if row.collection_id is None:
         return Place(trust_group=_trust_group(row))
-    return Place(trust_group=_trust_group(row), collection=_collection(row, row.trust_group_id), grant=_grant(row))
+    return Place(
+        trust_group=_trust_group(row),
+        collection=_collection(row, row.trust_group_id),
+        grant=_grant(row),
+        last_added=row.last_added,
+    )
 
 
 def _trust_group(row: Any) -> TrustGroup:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
+    from taxii_server.operations.activity import Activity
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
@@ -33,6 +34,7 @@ class Service:
     database: Database
     identifier: Identifier
     validators: Validators
+    activity: Activity
     public_url: str
     title: str
     description: str | None
@@ -55,6 +57,7 @@ async def identify(service: Service, request: Request) -> Caller:
         # whoever sits between us may have read another one than we would
         raise NotAuthenticated("several Authorization headers")
     caller = await service.identifier.caller(credentials[0] if credentials else None, _names(request))
+    request.scope["taxii.visit"] = service.activity.visit(caller)
     note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))

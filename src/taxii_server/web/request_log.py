@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from taxii_server.domain.errors import NotAuthenticated, TaxiiServerError
 from taxii_server.storage.engine import database_time
 from taxii_server.web import errors
+from taxii_server.web.proxies import client_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,13 +104,15 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         REQUESTS.labels(route, method, str(status)).inc()
         SECONDS.labels(route, method).observe(seconds)
+        if (visit := scope.get("taxii.visit")) is not None:
+            visit.ended(method, status)
         log.info(
             "request",
             request_id=scope["taxii.request_id"],
             method=method,
             route=route,
             status=status,
-            peer=(scope.get("client") or (None,))[0],
+            peer=client_address(scope),
             db_ms=round(in_database * 1000, 1),
             total_ms=round(seconds * 1000, 1),
             **fields,

@@ -4,6 +4,7 @@ Every key of a large table begins with the collection. Members and clients are n
 names both.
 """
 
+from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
 from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
@@ -11,6 +12,9 @@ from taxii_server.storage.tables.identity import client_secrets, clients, issuer
 from taxii_server.storage.tables.recalls import recalls
 
 __all__ = [
+    "activity_batches",
+    "client_activity",
+    "client_readings",
     "client_secrets",
     "clients",
     "collection_clocks",

@@ -49,6 +49,7 @@ def router(service: Service) -> APIRouter:
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         answer = await objects.read_objects(service.database, where, asked)
+        request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.versions), more=answer.next is not None)
         return answer, query
 

@@ -1,0 +1,95 @@
+"""Who really asks, where proxies stand in between: what a proxy says counts only if the operator trusts its address.
+
+The web server's own handling of `X-Forwarded-For` is off, so the address of a connection is always that of its other end.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_FORWARDED_FOR: Final = b"x-forwarded-for"
+# more proxies than anybody chains; what a client wrote before them is never looked at
+_MOST_HOPS: Final = 16
+_LONGEST_ADDRESS: Final = 64
+_NOWHERE: Final = "unknown"
+_ONE_COLON: Final = 1
+
+
+class TrustedProxies:
+    """The addresses whose word on others counts."""
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        """Take addresses and networks as the operator wrote them; none trusts nobody."""
+        self._networks = tuple(map(ip_network, networks))
+        self._trusts = lru_cache(maxsize=4096)(self._look)
+
+    def __contains__(self, address: IPv4Address | IPv6Address | None) -> bool:
+        """Tell whether this address is trusted."""
+        return address is not None and bool(self._networks) and self._trusts(address)
+
+    def _look(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def client_address(scope: Scope) -> str:
+    """Give the address of the client of this request: what limits count by, and the log calls its peer.
+
+    That is the other end of the connection, unless that is a trusted proxy: then it is the rightmost hop of
+    `X-Forwarded-For` that is no trusted proxy. What stands left of it may be written by anybody and is never read.
+    """
+    client = scope.get("client")
+    return client[0] if client else _NOWHERE
+
+
+class Forwarded:
+    """ASGI middleware around everything: puts the client's address into the scope, where everybody looks for it."""
+
+    def __init__(self, app: ASGIApp, trusted: TrustedProxies) -> None:
+        """Take the application, and whom to believe."""
+        self._app = app
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request through with its client in the place of the proxy."""
+        if scope["type"] == "http" and scope.get("client"):
+            peer = _address(scope["client"][0])
+            if peer in self._trusted:
+                scope["client"] = (_last_untrusted(scope, self._trusted, scope["client"][0]), 0)
+        await self._app(scope, receive, send)
+
+
+def _last_untrusted(scope: Scope, trusted: TrustedProxies, nearest: str) -> str:
+    """Walk the hops from the nearest on, as far as each was told by somebody trusted."""
+    hops = b",".join(value for name, value in scope["headers"] if name == _FORWARDED_FOR)
+    for hop in reversed(hops.decode("latin-1").rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
+        address = _address(hop)
+        if address is None:
+            # a trusted proxy that writes what is no address ("unknown", "_hidden"): it is the last one known
+            break
+        nearest = str(address)
+        if address not in trusted:
+            break
+    return nearest
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address, which may have a port; one of IPv4 is the same however IPv6 spells it."""
+    text = text.strip()
+    if len(text) > _LONGEST_ADDRESS:
+        return None
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == _ONE_COLON:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
