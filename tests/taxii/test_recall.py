@@ -376,6 +376,28 @@ async def test_to_who_was_not_cleared_for_it_there_was_no_recall(exchange: Excha
         assert "secret" in str(await refusal(exchange, one, "red"))
 
 
+async def test_oracle_a_recall_is_told_to_who_may_only_write(exchange: Exchange) -> None:
+    """A push tool must not bring the object back, so it learns that it was recalled and why; never below its clearance."""
+    one, above = ipv4(value="203.0.113.79"), ipv4(value="203.0.113.80", object_marking_refs=[TLP2["red"]])
+    exchange.clients["green-pen"] = exchange.alliance.client("green", rights=("write",))
+    for thing in (one, above):
+        await exchange.add(thing, member="red")
+        await recalled(exchange, thing["id"], "red", reason="mistaken")
+
+    assert "mistaken" in str(await refusal(exchange, one, "pen"))
+    assert "mistaken" in str(await refusal(exchange, one, "green-pen"))
+    assert await refusal(exchange, {**above, "object_marking_refs": [TLP2["green"]]}, "green-pen") is None
+
+
+async def test_oracle_who_else_brought_what_a_write_only_client_recalls(exchange: Exchange) -> None:
+    """Of an object that it brought itself it learns that somebody else did too; nothing of other objects."""
+    of = new()
+    await exchange.add(version(of, 1), member="pen")
+    await exchange.add(version(of, 2), member="red")
+
+    assert_error(await recall(exchange, of, "pen"), 403)
+
+
 async def test_what_tells_of_a_recall_is_not_removed_alone(exchange: Exchange) -> None:
     """Without it the version before would count again; the whole object, or what was before, may go."""
     of = new()

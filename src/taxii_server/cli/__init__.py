@@ -25,6 +25,7 @@ from taxii_server.cli import (
     objects,
     openapi,
     output,
+    recalls,
     serve,
     tokens,
 )
@@ -82,6 +83,7 @@ app.command("revoke-token")(tokens.revoke_token)
 app.add_typer(keys.app, name="key")
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
+app.add_typer(recalls.app, name="recall")
 app.add_typer(db.app, name="db")
 app.command("check")(check.check)
 app.command("maintain")(maintain.maintain)

@@ -7,7 +7,7 @@ learn of it like of anything new; what it can't is deleted. Either way the objec
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -70,8 +70,12 @@ async def carry_out(
     reason: str | None,
     *,
     recheck: Callable[[Connection], Awaitable[Recallable]],
+    dry_run: bool = False,
 ) -> Recalled:
-    """Withdraw an object in one transaction, under the collection's lock; `recheck` is asked whether the right stands."""
+    """Withdraw an object in one transaction, under the collection's lock; `recheck` is asked whether the right stands.
+
+    A dry run tells what would become of the object, and changes nothing.
+    """
     async with database.write(target.collection_id) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
@@ -87,11 +91,24 @@ async def carry_out(
         plan = await _plan(connection, target, clock, visible, stored)
         if plan.already and not plan.new and standing is not None:
             return Recalled(standing, changed=False)
-        if plan.new or plan.already:
-            outcome = Outcome.REVOKED
-            telling = await _tell(connection, target, trust_group_id, clock, visible, plan)
+        outcome = Outcome.REVOKED if plan.new or plan.already else Outcome.DELETED
+        levels = [one.place.level for one in visible] + ([] if standing is None else [standing.level])
+        recall = Recall(
+            stix_id=stix_id,
+            at=clock.now,
+            member=_contributor(target, visible),
+            client=target.client,
+            reason=reason,
+            outcome=outcome,
+            level=min(levels),
+            withdrawn=tuple(one.date_added for one in visible),
+            telling=(),
+        )
+        if dry_run:
+            return Recalled(recall, changed=True)
+        if outcome is Outcome.REVOKED:
+            recall = replace(recall, telling=await _tell(connection, target, trust_group_id, clock, visible, plan))
         else:
-            outcome, telling = Outcome.DELETED, []
             await removals.remove(
                 connection,
                 target.collection_id,
@@ -100,18 +117,7 @@ async def carry_out(
                 member=target.member,
                 client=target.client,
             )
-        levels = [one.place.level for one in visible] + ([] if standing is None else [standing.level])
-        recall = await recalls.add(
-            connection,
-            target,
-            stix_id,
-            member=_contributor(target, visible),
-            reason=reason,
-            outcome=outcome,
-            level=min(levels),
-            withdrawn=[one.date_added for one in visible],
-            telling=telling,
-        )
+        recall = await recalls.add(connection, target.collection_id, recall)
     log.info("object_recalled", collection_id=str(target.collection_id), outcome=outcome.value)
     return Recalled(recall, changed=True)
 
@@ -158,10 +164,10 @@ async def _tell(
     clock: Clock,
     visible: Sequence[StoredVersion],
     plan: Revocation,
-) -> list[Telling]:
+) -> tuple[Telling, ...]:
     """Add the revoked versions, with a status of their own; give them and those that said so already."""
     names = {one.date_added: one.version for one in visible}
-    telling = [Telling(one.date_added, names[one.date_added]) for one in plan.already]
+    telling = tuple(Telling(one.date_added, names[one.date_added]) for one in plan.already)
     if not plan.new:
         return telling
     status_id, requested_at = uuid4(), datetime.now(UTC)
@@ -178,4 +184,4 @@ async def _tell(
         member=writable.member,
         client=target.client,
     )
-    return telling + [Telling(one.place.date_added, one.version) for one in added]
+    return (*telling, *(Telling(one.place.date_added, one.version) for one in added))

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, text
 
 from taxii_server.domain.recalls import Outcome
-from taxii_server.storage.tables import recalls
+from taxii_server.storage.tables import clients, members, recalls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Row
 
-    from taxii_server.domain.access import Recallable
     from taxii_server.storage.engine import Connection
 
 
@@ -94,44 +93,40 @@ async def of_collection(connection: Connection, collection_id: UUID) -> list[Rec
     return [one for one in found.values() if one is not None]
 
 
-async def add(
-    connection: Connection,
-    target: Recallable,
-    stix_id: str,
-    *,
-    member: int,
-    reason: str | None,
-    outcome: Outcome,
-    level: int,
-    withdrawn: Sequence[datetime],
-    telling: Sequence[Telling],
-) -> Recall:
-    """Note that an object was recalled. The clock must be locked."""
+async def add(connection: Connection, collection_id: UUID, recall: Recall) -> Recall:
+    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked."""
     row = await connection.execute(
         insert(recalls)
         .values(
-            collection_id=target.collection_id,
-            stix_id=stix_id,
+            collection_id=collection_id,
+            stix_id=recall.stix_id,
             act="recall",
-            member=member,
-            client=target.client,
-            reason=reason,
-            outcome=outcome.value,
-            level=level,
-            withdrawn=list(withdrawn),
-            telling=[one.date_added for one in telling],
-            telling_versions=[one.version for one in telling],
+            member=recall.member,
+            client=recall.client,
+            reason=recall.reason,
+            outcome=recall.outcome.value,
+            level=recall.level,
+            withdrawn=list(recall.withdrawn),
+            telling=[one.date_added for one in recall.telling],
+            telling_versions=[one.version for one in recall.telling],
         )
-        .returning(recalls),
+        .returning(recalls.c.at),
     )
-    return _recall(row.one())
+    return replace(recall, at=row.scalar_one())
 
 
-async def lift(connection: Connection, collection_id: UUID, stix_id: str, reason: str | None) -> None:
-    """Note that the operator lifted the recalls of an object. The clock must be locked."""
-    await connection.execute(
-        insert(recalls).values(collection_id=collection_id, stix_id=stix_id, act="lift", reason=reason)
-    )
+async def lift(connection: Connection, collection_id: UUID, stix_id: str, reason: str | None) -> datetime:
+    """Note that the operator lifted the recall of an object; give when. The clock must be locked."""
+    values = {"collection_id": collection_id, "stix_id": stix_id, "act": "lift", "reason": reason}
+    at: datetime = (await connection.execute(insert(recalls).values(**values).returning(recalls.c.at))).scalar_one()
+    return at
+
+
+async def names(connection: Connection, recall: Recall) -> tuple[str, str | None]:
+    """Tell what the contributor and the client of a recall are called; the client is None if the operator did it."""
+    member = select(members.c.slug).where(members.c.id == recall.member)
+    client = select(clients.c.client_id).where(clients.c.id == recall.client)
+    return (await connection.execute(member)).scalar_one(), (await connection.execute(client)).scalar_one_or_none()
 
 
 async def collections_holding(connection: Connection, stix_id: str) -> list[UUID]:
