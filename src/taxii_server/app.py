@@ -20,6 +20,7 @@ from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerE
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
 from taxii_server.operations.activity import Activity
+from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
@@ -74,6 +75,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
     activity = Activity(database, settings.activity_interval)
+    ledger = Ledger(database)
     identifier = Identifier(database, settings.public_url, noted=activity.refused)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
@@ -97,6 +99,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
                 yield
         finally:
             validators.close()
+            await ledger.close()
             await database.close()
 
     app = FastAPI(
@@ -115,6 +118,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         taxii_router(
             Service(
                 database=database,
+                ledger=ledger,
                 identifier=identifier,
                 validators=validators,
                 activity=activity,
@@ -131,7 +135,10 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         ),
     )
     app.include_router(
-        oauth_router(TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database))
+        oauth_router(
+            TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database),
+            certificates=settings.client_cert_header is not None,
+        )
     )
     app.include_router(health_router(database))
     app.include_router(assets_router())
@@ -145,7 +152,11 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
-    app.add_middleware(Forwarded, trusted=TrustedProxies(settings.trusted_proxies))
+    app.add_middleware(
+        Forwarded,
+        trusted=TrustedProxies(settings.trusted_proxies),
+        certificate_header=settings.client_cert_header,
+    )
     return app
 
 

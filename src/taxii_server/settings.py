@@ -25,6 +25,11 @@ _THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 # what browsers send as Origin: lower case, no path, not even its slash, and no port that goes without saying
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
 _USUAL_PORT = {"https": "443", "http": "80"}
+# an underscore is not told from a hyphen by everybody on the way, so a client could send one that a proxy lets pass
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_HEADERS_OF_OTHERS = re.compile(
+    r"accept.*|authorization|connection|content-.*|cookie|host|te|transfer-.*|x-forwarded-.*", re.IGNORECASE
+)
 _WHAT_WOULD_BE_RIGHT = {
     "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
     "int_parsing": "must be a whole number",
@@ -49,6 +54,7 @@ class Settings(BaseSettings):
     contact: str | None = None
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    client_cert_header: str | None = None
 
     page_size: Annotated[int, Field(ge=1)] = 1000
     page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
@@ -124,6 +130,16 @@ class Settings(BaseSettings):
                 raise ValueError(message)
         return origins
 
+    @field_validator("client_cert_header")
+    @classmethod
+    def _of_its_own(cls, name: str | None) -> str | None:
+        if name is not None and (not _HEADER.fullmatch(name) or _HEADERS_OF_OTHERS.fullmatch(name)):
+            message = (
+                "must be the name of a header that means nothing else, like Client-Cert: letters, digits and hyphens"
+            )
+            raise ValueError(message)
+        return name
+
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
@@ -190,6 +206,9 @@ class Settings(BaseSettings):
     def _agree(self) -> Settings:
         if self.page_size > self.page_size_max:
             message = "TAXII_PAGE_SIZE must not exceed TAXII_PAGE_SIZE_MAX"
+            raise ValueError(message)
+        if self.client_cert_header is not None and not self.trusted_proxies:
+            message = "TAXII_CLIENT_CERT_HEADER is believed from TAXII_TRUSTED_PROXIES alone: name them"
             raise ValueError(message)
         if self.database_url is not None and self.secret_key is None:
             message = "TAXII_SECRET_KEY is needed with TAXII_DATABASE_URL: openssl rand -hex 32, the same on every node"

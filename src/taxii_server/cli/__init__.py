@@ -19,6 +19,7 @@ from taxii_server.cli import (
     clients,
     db,
     demo,
+    disclosures,
     keys,
     maintain,
     members,
@@ -83,6 +84,7 @@ app.command("revoke-token")(tokens.revoke_token)
 app.add_typer(keys.app, name="key")
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
+app.command("disclosures")(disclosures.disclosures)
 app.add_typer(recalls.app, name="recall")
 app.add_typer(db.app, name="db")
 app.command("check")(check.check)

@@ -21,6 +21,7 @@ No class here knows a status number: `web.errors` maps the classes to HTTP once,
     ├── Unavailable             can't be served now; the same request may succeed later
     │   ├── DatabaseGone        Postgres can't be reached or is not accepting work
     │   ├── IssuerUnavailable   the keys of an outside issuer can't be had
+    │   ├── LedgerUnavailable   what is sent can't be recorded, so it isn't sent
     │   ├── ClockAhead          a collection's clock is ahead of the database's time
     │   └── ValidatorsGone      the validating processes died
     └── OperatorError           something the operator can mend; the message says how
@@ -203,6 +204,19 @@ class IssuerUnavailable(Unavailable):
     def __init__(self) -> None:
         """Say it in the same words to everyone."""
         super().__init__("The issuer of this token can't be reached at the moment. Send the request again later.")
+
+
+class LedgerUnavailable(Unavailable):
+    """That a page is sent can't be recorded, so it isn't sent."""
+
+    code = "ledger-unavailable"
+
+    def __init__(self, message: str | None = None) -> None:
+        """Say it in the same words to everyone."""
+        super().__init__(
+            message
+            or "What is sent is recorded first, and that can't be done at the moment. Send the request again later."
+        )
 
 
 class ClockAhead(Unavailable):

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from taxii_server.domain.access import Attribution, Erasable, Readable, Recallable, Right, Writable
+from taxii_server.domain.access import Attribution, Erasable, Readable, Recallable, Right, Traceable, Writable
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.stix_objects import is_revocable
 from taxii_server.domain.tlp import MARKING_LEVELS, Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from taxii_server.domain.access import Caller, Collection, Grant, Principal, TrustGroup
     from taxii_server.domain.stix_objects import Columns
@@ -108,6 +109,28 @@ def erasable(caller: Caller) -> Erasable:
         client=caller.principal.client,
         clearance=_clearance(caller),
     )
+
+
+def traceable(caller: Caller) -> Traceable:
+    """Let the caller ask who received what its member brought to the collection the path names: needs the right to write.
+
+    It is a contributor's question: a client that was issued for reading alone, as those of a SIEM are, has no business
+    knowing who else reads.
+
+    Raises:
+        NotFound: if it is absent or hidden.
+        NotAllowed: if it is visible, but not for writing.
+    """
+    collection, rights = visible(caller)
+    if Right.WRITE not in rights:
+        message = "Who received an object is told to those who may add to this collection, about their own objects."
+        raise NotAllowed(message)
+    return Traceable(collection.id, caller.principal.member, _clearance(caller))
+
+
+def operator_traceable(collection_id: UUID) -> Traceable:
+    """Let the operator ask who received what, also in a collection that was removed."""
+    return Traceable(collection_id, None, Level.RED)
 
 
 def recallable(caller: Caller) -> Recallable:

@@ -133,6 +133,8 @@ async def tie(
             f"A subject is 1 to {_LONGEST_SUBJECT} printable characters, exactly as the tokens have it."
         )
     async with db.write() as connection:
+        # an apply under way may be about to give the issuer another name or claim, which it does only if nobody is tied
+        await alliance.take_turn(connection)
         trusted = await issuers.lock(connection, issuer)
         if trusted is None:
             known = [one.slug for one in await issuers.read(connection) if not one.removed]

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from taxii_server.domain import permissions, stix_versions
 from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store, Withdrawn
 from taxii_server.domain.cursor import Cursor, Endpoint
+from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.filters import Exactly, Filter, Keyword
 from taxii_server.domain.statuses import Detail, Status
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
+    from taxii_server.domain.disclosures import Recipient
     from taxii_server.domain.recalls import StandingRecall
+    from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
     from taxii_server.storage.object_pages import Bounds, Served
@@ -54,11 +57,16 @@ _WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
 _OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
 
 
-async def read_objects(database: Database, where: Readable, asked: Asked) -> Answer:
-    """Read one page.
+async def read_objects(
+    database: Database, ledger: Ledger, where: Readable, asked: Asked, recipient: Recipient | None
+) -> Answer:
+    """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
+
+    `recipient` is None where only the head of the answer is sent, which tells of no version.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
+        Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
@@ -73,6 +81,9 @@ async def read_objects(database: Database, where: Readable, asked: Asked) -> Ans
         )
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
+    if page.versions and recipient is not None:
+        dates = [version.date_added for version in page.versions]
+        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, dates))
     if not page.more:
         return Answer(page.versions, None)
     following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)

@@ -57,8 +57,17 @@ class RevokedToken:
     changed: bool
 
 
-async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
-    """Issue a token to a client.
+async def issue_token(
+    issuing: TokenIssuing,
+    *,
+    client_id: str,
+    secret: str | None,
+    scope: str | None = None,
+    certificate: str | None = None,
+) -> IssuedToken:
+    """Issue a token to a client, by its secret, its certificate or both.
+
+    Where it shows a certificate of its own, the token is bound to that (RFC 8705 §3).
 
     Without `scope` the token carries all the client was issued with; with it, exactly what it asks for. Asking for more
     than the client was issued with, or for what we don't know, is refused and not cut down in silence, because a tool
@@ -66,11 +75,12 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
     by the member's grants, at each request.
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
+        NotAuthenticated: if what the client shows doesn't hold.
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
-    client = await issuing.identifier.client(client_id, secret)
+    caller = await issuing.identifier.client(client_id, secret, certificate)
+    client = caller.principal
     rights = client.rights if wanted is None else wanted
     if not rights <= client.rights:
         message = f"This client can have no more than: {tokens.scope_of(client.rights)}"
@@ -87,21 +97,24 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
         rights=rights,
         lifetime=lifetime,
         jti=jti,
+        certificate=caller.certificate,
     )
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
-    log.info("token_issued", **said)
+    log.info("token_issued", **said, credential=caller.credential, bound=caller.certificate is not None)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
 
 
-async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str, token: str) -> None:
+async def revoke_own_token(
+    issuing: TokenIssuing, *, client_id: str, secret: str | None, token: str, certificate: str | None = None
+) -> None:
     """Refuse a client's own token from the next request on (RFC 7009 §2.1).
 
     What is no token, another client's or ended already is left as it is, and its sender isn't told (§2.2).
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
+        NotAuthenticated: if what the client shows doesn't hold.
     """
-    own = await issuing.identifier.own_token(client_id, secret, token)
+    own = await issuing.identifier.own_token(client_id, secret, token, certificate)
     if own is not None:
         await _revoke(
             issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
@@ -111,7 +124,8 @@ async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
     """Refuse a token, ours or an outside issuer's, from the next request on, on every worker.
 
-    Its signature isn't asked about: what nobody signed is refused anyway.
+    Its signature isn't asked about: what nobody signed is refused anyway. So nor is its end believed: it is refused for as
+    long as a token can live.
 
     Raises:
         OperatorError: if it is none that would be let in, or has no jti.
@@ -126,8 +140,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
         raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
-    expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
-    return await _revoke(db, presented.issuer, presented.jti, expires_at)
+    return await _revoke(db, presented.issuer, presented.jti, None)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:

@@ -199,13 +199,14 @@ async def put_member(connection: Connection, slug: str, name: str, kind: str) ->
 async def remove_member(connection: Connection, slug: str) -> None:
     """Take a member's grants and clients; its row stays, because what it brought stays."""
     member_id = select(members.c.id).where(members.c.slug == slug).scalar_subquery()
+    # its own row first: who is issuing a client to it holds that, and the client is there to be refused afterwards
+    await connection.execute(update(members).where(members.c.slug == slug).values(removed_at=func.now()))
     await connection.execute(delete(grants).where(grants.c.member_id == member_id))
     await connection.execute(
         update(clients)
         .where(clients.c.member_id == member_id, clients.c.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
-    await connection.execute(update(members).where(members.c.slug == slug).values(removed_at=func.now()))
 
 
 async def add_collection(connection: Connection, collection: StoredCollection) -> None:

@@ -133,6 +133,13 @@ def database_time() -> Iterator[DatabaseTime]:
         _spent.reset(token)
 
 
+@contextmanager
+def waiting_for_database() -> Iterator[None]:
+    """Count the time inside as spent with the database: somebody else's statement is waited for."""
+    with _timed():
+        yield
+
+
 @asynccontextmanager
 async def _in_time(turn: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from taxii_server.auth.identify import PathNames
 from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.web.media_types import check_accept
+from taxii_server.web.proxies import client_certificate
 from taxii_server.web.request_log import note
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
     from taxii_server.operations.activity import Activity
+    from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
@@ -32,6 +34,7 @@ class Service:
     """What the TAXII face works with, handed to it once."""
 
     database: Database
+    ledger: Ledger
     identifier: Identifier
     validators: Validators
     activity: Activity
@@ -56,9 +59,12 @@ async def identify(service: Service, request: Request) -> Caller:
     if len(credentials) > 1:
         # whoever sits between us may have read another one than we would
         raise NotAuthenticated("several Authorization headers")
-    caller = await service.identifier.caller(credentials[0] if credentials else None, _names(request))
+    caller = await service.identifier.caller(
+        credentials[0] if credentials else None, _names(request), client_certificate(request.scope)
+    )
     request.scope["taxii.visit"] = service.activity.visit(caller)
-    note(request, client_id=caller.principal.client_id, member=caller.principal.member_slug)
+    principal = caller.principal
+    note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))
     return caller

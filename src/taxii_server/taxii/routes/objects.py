@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from taxii_server.domain.cursor import Endpoint
+from taxii_server.domain.disclosures import Recipient
 from taxii_server.operations import directory, objects
 from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
@@ -48,7 +49,9 @@ def router(service: Service) -> APIRouter:
         query = page_query(_query(request), endpoint, where.collection_id, object_id(request))
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
-        answer = await objects.read_objects(service.database, where, asked)
+        # the head of an answer tells of no version
+        recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
+        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient)
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.versions), more=answer.next is not None)
         return answer, query
