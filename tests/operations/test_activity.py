@@ -399,13 +399,21 @@ async def test_a_running_worker_saves_now_and_then_and_when_it_ends(database: Sh
     assert known(alliance)[1][client][:3] == (2, 0, at(2))
 
 
-async def test_workers_that_are_gone_are_forgotten(database: Shaky, alliance: Alliance) -> None:
-    """The numbers of their batches are of no use any more."""
-    for days in (1, 3):
-        alliance.execute(
-            "INSERT INTO activity_batches VALUES (%s, 1, now() - %s::interval)", uuid4(), timedelta(days=days)
-        )
+async def test_what_is_long_gone_is_forgotten(database: Shaky, alliance: Alliance) -> None:
+    """The numbers of batches of workers that ended, and what clients did that were revoked long ago."""
+    live, lately, long_ago = (alliance.client("north").row for _ in range(3))
+    activity = Activity(database, HOUR)
+    for client, days in ((live, None), (lately, 1), (long_ago, 3)):
+        page = Read(alliance.collections["fraud/indicators"], Endpoint.OBJECTS, 1, at(1), ended=True, filtered=False)
+        activity.read(page, client, at(2))
+        activity.answered(client, at(2), 200)
+        since = None if days is None else timedelta(days=days)
+        alliance.execute("UPDATE clients SET revoked_at = now() - %s::interval WHERE id = %s", since, client)
+    await activity.save()
+    alliance.execute("INSERT INTO activity_batches VALUES (%s, 1, now() - interval '3 days')", uuid4())
     async with database.write() as connection:
-        gone = await storage.purge_batches(connection, keep=timedelta(days=2))
+        await storage.purge(connection, workers=timedelta(days=2), revoked=timedelta(days=2))
+    readings, conducts = known(alliance)
 
-    assert gone == 1
+    assert {client for _, client, _ in readings} == set(conducts) == {live, lately}
+    assert alliance.execute("SELECT count(*) FROM activity_batches") == [(1,)]

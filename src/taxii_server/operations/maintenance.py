@@ -15,7 +15,7 @@ from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import durations
-from taxii_server.storage import clocks, migrations, removals, revoked_tokens, signing_keys, stored_versions
+from taxii_server.storage import activity, clocks, migrations, removals, revoked_tokens, signing_keys, stored_versions
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 1_000
 _OLD_KEYS_KEPT: Final = timedelta(days=30)  # in case somebody asks which key signed a token
 _ENDED_TOKENS_KEPT: Final = timedelta(hours=1)  # far more than the clocks of nodes differ
+_WORKERS_KEPT: Final = timedelta(days=2)  # far longer than a batch waits to be saved
+_REVOKED_KEPT: Final = timedelta(days=90)  # in case somebody asks when a client last polled
 _MOST_FINDINGS: Final = 1_000
 _TOLD_EVERY: Final = 1_000
 
@@ -87,6 +89,7 @@ async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -
         async with db.write() as connection:
             old_keys = await signing_keys.purge(connection, keep=_OLD_KEYS_KEPT)
             ended_tokens = await revoked_tokens.purge(connection, keep=_ENDED_TOKENS_KEPT)
+            await activity.purge(connection, workers=_WORKERS_KEPT, revoked=_REVOKED_KEPT)
     log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=old_keys)
     return Maintained(
         ran=True,
