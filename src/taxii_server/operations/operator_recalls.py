@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 import structlog
 
@@ -84,8 +85,8 @@ async def recall(
                 raise await unknown(connection, member)
             acting = found.id
         called = await alliance.collection_names(connection)
-        holding = [called[one] for one in await storage.collections_holding(connection, stix_id) if one in called]
-    others = [name for name in holding if name != first.name]
+    others = [name for one, name in sorted(called.items(), key=lambda each: each[1]) if await _holds(db, one, stix_id)]
+    others = [name for name in others if name != first.name]
     done: list[Shown] = []
     refused: list[Refused] = []
     for name in [first.name, *(others if everywhere else ())]:
@@ -98,6 +99,11 @@ async def recall(
     return Withdrawal(stix_id, dry_run, tuple(done), tuple(refused), () if everywhere else tuple(others))
 
 
+async def _holds(db: Database, collection_id: UUID, stix_id: str) -> bool:
+    async with db.read(permissions.operator_whole(collection_id)) as connection:
+        return await storage.holds(connection, collection_id, stix_id)
+
+
 async def _one(
     db: Database, name: str, stix_id: str, acting: int | None, reason: str | None, *, dry_run: bool
 ) -> Shown:
@@ -105,8 +111,7 @@ async def _one(
         # its rules may have changed since
         return permissions.operator_recallable((await named_collection(connection, name)).collection, acting)
 
-    async with db.read() as connection:
-        where = await named_collection(connection, name)
+    where = await _place(db, name)
     done = await recalls.carry_out(
         db,
         permissions.operator_recallable(where.collection, acting),
@@ -126,8 +131,8 @@ async def show(db: Database, *, collection: str, stix_id: str) -> Shown:
     Raises:
         OperatorError: if there is no such collection, or the object was never recalled there.
     """
-    async with db.read() as connection:
-        where = await named_collection(connection, collection)
+    where = await _place(db, collection)
+    async with db.read(permissions.operator_whole(where.collection.id)) as connection:
         return await _shown(connection, where, await _last(connection, where, stix_id))
 
 
@@ -137,8 +142,8 @@ async def listing(db: Database, *, collection: str) -> list[Shown]:
     Raises:
         OperatorError: if there is no such collection.
     """
-    async with db.read() as connection:
-        where = await named_collection(connection, collection)
+    where = await _place(db, collection)
+    async with db.read(permissions.operator_whole(where.collection.id)) as connection:
         found = await storage.of_collection(connection, where.collection.id)
         return [await _shown(connection, where, one) for one in found]
 
@@ -149,9 +154,8 @@ async def lift(db: Database, *, collection: str, stix_id: str, reason: str | Non
     Raises:
         OperatorError: if there is no such collection, or the object was never recalled there.
     """
-    async with db.read() as connection:
-        where = await named_collection(connection, collection)
-    async with db.write(where.collection.id) as connection:
+    where = await _place(db, collection)
+    async with db.write(permissions.operator_whole(where.collection.id)) as connection:
         await clocks.lock_clock(connection, where.collection.id)
         found = await _last(connection, where, stix_id)
         changed = found.lifted_at is None
@@ -162,6 +166,11 @@ async def lift(db: Database, *, collection: str, stix_id: str, reason: str | Non
     if changed:
         log.info("recall_lifted", collection_id=str(where.collection.id))
     return shown
+
+
+async def _place(db: Database, collection: str) -> NamedCollection:
+    async with db.read() as connection:
+        return await named_collection(connection, collection)
 
 
 async def _last(connection: Connection, where: NamedCollection, stix_id: str) -> Recall:

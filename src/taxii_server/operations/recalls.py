@@ -20,7 +20,7 @@ from taxii_server.domain.errors import NotFound
 from taxii_server.domain.recalls import Outcome, heads
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.operations.revoking import revocation
-from taxii_server.storage import clocks, object_writes, recalls, removals, statuses, stored_versions
+from taxii_server.storage import bounds, clocks, object_writes, recalls, removals, statuses, stored_versions
 from taxii_server.storage.recalls import Recall, Telling
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def carry_out(
 
     A dry run tells what would become of the object, and changes nothing.
     """
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
@@ -129,7 +129,7 @@ async def read_recall(database: Database, caller: Caller, stix_id: str) -> Recal
         NotFound: if there was none, or it is not the caller's to know.
     """
     target = permissions.recallable(caller)
-    async with database.read() as connection:
+    async with database.read(target) as connection:
         found = await recalls.last(connection, target.collection_id, stix_id)
     if found is None or not _is_theirs(found, target):
         raise NotFound
@@ -172,6 +172,9 @@ async def _tell(
         return telling
     status_id, requested_at = uuid4(), datetime.now(UTC)
     writable = permissions.telling(target, _contributor(target, visible))
+    if target.member is None:
+        # the operator acts in the name of a member that is known only by now
+        await bounds.hold_to(connection, writable)
     outcomes = await object_writes.add(connection, writable, clock, status_id, plan.new)
     added = [outcome for outcome in outcomes if isinstance(outcome, Store)]
     stix_id = visible[0].stix_id

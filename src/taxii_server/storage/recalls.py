@@ -59,13 +59,9 @@ BODIES = text("""
      WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[]))
 """)
 
-# The collections that hold an object. Probes the unique key, one collection after the other.
-HOLDING = text("""
-    SELECT collection.id
-      FROM collections AS collection
-     WHERE EXISTS (SELECT FROM object_versions AS version
-                    WHERE version.collection_id = collection.id AND version.stix_id = :stix_id)
-     ORDER BY collection.id
+# Whether a collection holds an object. Probes the unique key.
+HOLDS = text("""
+    SELECT EXISTS (SELECT FROM object_versions WHERE collection_id = :collection AND stix_id = :stix_id)
 """)
 
 
@@ -129,9 +125,10 @@ async def names(connection: Connection, recall: Recall) -> tuple[str, str | None
     return (await connection.execute(member)).scalar_one(), (await connection.execute(client)).scalar_one_or_none()
 
 
-async def collections_holding(connection: Connection, stix_id: str) -> list[UUID]:
-    """Tell in which collections an object is stored."""
-    return list((await connection.execute(HOLDING, {"stix_id": stix_id})).scalars())
+async def holds(connection: Connection, collection_id: UUID, stix_id: str) -> bool:
+    """Tell whether a collection holds a version of an object."""
+    asked = {"collection": collection_id, "stix_id": stix_id}
+    return bool((await connection.execute(HOLDS, asked)).scalar_one())
 
 
 def _recall(row: Row[tuple[object, ...]]) -> Recall:

@@ -5,7 +5,7 @@ names both.
 """
 
 from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
-from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.alliance import collections, grants, members, removed_collections, trust_groups
 from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
@@ -39,6 +39,7 @@ __all__ = [
     "metadata",
     "object_versions",
     "recalls",
+    "removed_collections",
     "revoked_tokens",
     "signing_keys",
     "statuses",

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -38,3 +38,8 @@ def upgrade() -> None:
     op.execute("ALTER TABLE deleted_versions DROP CONSTRAINT ck_deleted_versions_ck_deleted_versions_reason")
     op.execute(f"ALTER TABLE deleted_versions ADD CONSTRAINT ck_deleted_versions_reason CHECK (reason IN {REASONS})")
     op.execute("GRANT SELECT, INSERT ON recalls TO taxii_server")
+    op.execute("ALTER TABLE recalls ENABLE ROW LEVEL SECURITY")
+    op.execute(
+        "CREATE POLICY of_one_collection ON recalls TO taxii_server"
+        " USING (collection_id = (SELECT current_setting('taxii.collection')::uuid))"
+    )
