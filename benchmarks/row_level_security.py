@@ -41,7 +41,7 @@ async def measure(urls: embedded.DatabaseUrls, versions: int, rounds: int) -> No
     for kind, bounds in (("page of 1000", LARGE), ("page of 20", SMALL), ("empty poll", SMALL)):
         for clients in (1, 16):
             took: dict[bool, list[float]] = {True: [], False: []}
-            for number in range(rounds + 12):
+            for number in range((rounds if clients == 1 else rounds // 4) + 12):
                 for held in (True, False) if number % 2 else (False, True):
                     places = [(number * 1009 + one * 7919) % (versions // 2) for one in range(clients)]
                     if kind == "empty poll":
