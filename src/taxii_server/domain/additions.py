@@ -70,7 +70,16 @@ class NotYours:
     version: str | None
 
 
-Outcome = Store | Repeat | Conflict | NotYours
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """What its member's quota has no room for: a failure. `left` is what it has room for, before this version."""
+
+    version: str | None
+    octets: int
+    left: int
+
+
+Outcome = Store | Repeat | Conflict | NotYours | NoRoom
 
 
 def decide(
@@ -80,12 +89,15 @@ def decide(
     *,
     member: int,
     owner_only: bool = False,
+    octets: Sequence[int] = (),
+    room: int | None = None,
 ) -> list[Outcome]:
     """Give the outcome of each incoming object, in order; new ones are dated `base` plus one microsecond each.
 
     `known` are all stored versions of the objects that come in, `member` is who brings these. An object may occur
     several times in one envelope. With `owner_only`, versions of an object that another member brought first are
-    refused, before it is looked at whether they are there already with other content.
+    refused, before it is looked at whether they are there already with other content. With `room`, so many `octets` may be
+    stored: each object, in order, is stored if it fits. What is there already needs none.
     """
     of_object: dict[str, list[Known]] = defaultdict(list)
     for one in known:
@@ -93,11 +105,16 @@ def decide(
     histories = {columns.stix_id: _History(of_object[columns.stix_id]) for columns, _ in incoming}
     outcomes: list[Outcome] = []
     date_added = base
-    for columns, level in incoming:
+    for index, (columns, level) in enumerate(incoming):
         history = histories[columns.stix_id]
         outcome: Outcome | None = history.already_there(columns)
         if owner_only and not isinstance(outcome, Repeat) and not history.open_to(member, columns):
             outcome = NotYours(columns.version)
+        if outcome is None and room is not None:
+            if octets[index] > room:
+                outcome = NoRoom(columns.version, octets[index], max(0, room))
+            else:
+                room -= octets[index]
         if outcome is None:
             date_added = history.free_date(columns, date_added + MICROSECOND)
             place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)

@@ -15,7 +15,16 @@ from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import durations
-from taxii_server.storage import activity, clocks, migrations, removals, revoked_tokens, signing_keys, stored_versions
+from taxii_server.storage import (
+    activity,
+    clocks,
+    migrations,
+    removals,
+    revoked_tokens,
+    signing_keys,
+    stored_octets,
+    stored_versions,
+)
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
@@ -200,6 +209,7 @@ async def check(db: Database, progress: Progress | None = None) -> Checked:
     versions = 0
     for reading in readings:
         async with db.read() as connection:
+            await _check_sums(connection, reading, findings)
             versions = await _check_levels(connection, reading, findings, versions, progress or (lambda _: None))
     return findings.checked(revision, len(readings), versions)
 
@@ -250,6 +260,15 @@ def _check_clock(reading: ClockReading, findings: _Findings) -> None:
             f"the clock of {name} stands at {to_taxii(last)}, ahead of the database's {to_taxii(reading.now)}: "
             "objects added to it are refused",
             "look at the time of the database's machine; objects are taken again once it is past the clock",
+        )
+
+
+async def _check_sums(connection: Connection, reading: ClockReading, findings: _Findings) -> None:
+    for one in await stored_octets.differences(connection, reading.collection_id):
+        findings.add(
+            f"{reading.name}: {one.member} stores {one.versions} versions of {one.octets} octets, and "
+            f"{one.kept_versions} of {one.kept_octets} are counted",
+            "its quota counts wrongly: report this, with what was done to the database",
         )
 
 

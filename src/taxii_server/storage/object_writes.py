@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide
 from taxii_server.domain.stix_versions import standings
-from taxii_server.storage import arrays, clocks, stored_versions
+from taxii_server.storage import arrays, clocks, stored_octets, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +66,11 @@ async def add(
         target.collection_id,
         {columns.stix_id for columns, _ in incoming},
     )
+    room = None
+    if target.quota is not None and incoming:
+        room = target.quota - await stored_octets.of_member(connection, target.member)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
-    plan = await asyncio.to_thread(_plan, stored, target, clock, incoming)
+    plan = await asyncio.to_thread(_plan, stored, target, clock, incoming, room)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
         await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
@@ -91,6 +94,7 @@ def _plan(
     target: Writable,
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],
+    room: int | None,
 ) -> _Plan:
     unmarked = target.policy.unmarked_level
     outcomes = decide(
@@ -99,6 +103,8 @@ def _plan(
         clock.base,
         member=target.member,
         owner_only=target.policy.owner_only,
+        octets=[len(body) for _, body in incoming],
+        room=room,
     )
     new = [
         (outcome, columns, body)
