@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from taxii_server.domain.access import Whole
 from taxii_server.domain.errors import OperatorError
 from taxii_server.operations import consumers
 from taxii_server.operations.consumers import Consumer, Patience, Verdict
@@ -236,7 +237,7 @@ async def test_a_collection_made_anew_has_been_read_by_nobody(own: Exchange, dat
     await poll(own)
     feed = own.alliance.collections[SCRATCH]
     async with database.write() as connection:
-        await remove_collection(connection, feed)
+        await remove_collection(connection, Whole(feed))
     own.alliance.execute(
         "INSERT INTO collections (id, trust_group_id, alias, title, validation) VALUES (%s, %s, 'scratch', 'S', 'structural')",
         feed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store
+from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store, Withdrawn
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
@@ -18,13 +18,14 @@ from taxii_server.domain.filters import Exactly, Filter, Keyword
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations.validation import Accepted, Rejected
-from taxii_server.storage import clocks, object_pages, object_writes, removals, statuses, stored_versions
+from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
     from taxii_server.domain.disclosures import Recipient
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
@@ -69,7 +70,7 @@ async def read_objects(
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
-    async with database.read() as connection:
+    async with database.read(where) as connection:
         page = await object_pages.page(
             connection,
             where,
@@ -135,7 +136,7 @@ async def store(
     requested_at = datetime.now(UTC)
     verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
         verdicts = await asyncio.to_thread(_admitted, verdicts, target)
@@ -166,7 +167,7 @@ async def read_status(database: Database, caller: Caller, status_id: UUID | None
         NotFound: if there is none, or it is another member's.
     """
     group = permissions.trust_group(caller)
-    async with database.read() as connection:
+    async with database.read(permissions.submissions(caller)) as connection:
         found = await statuses.find(
             connection,
             # the nil UUID is no status: an impossible id costs the same statement
@@ -186,10 +187,10 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
 
     Raises:
         NotFound: if nothing that the caller can see matches.
-        NotAllowed: if one of the versions was brought by another member.
+        NotAllowed: if one of the versions was brought by another member, or what is left would undo a recall.
     """
     target = permissions.erasable(caller)
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         await clocks.lock_clock(connection, target.collection_id)
         target = permissions.erasable(await again(connection))
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
@@ -199,6 +200,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
             raise NotFound
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
+            raise NotAllowed(message)
+        recall = await recalls.last(connection, target.collection_id, stix_id)
+        left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
+        if recall is not None and recall.is_undone_by(chosen, left):
+            message = (
+                "The object was recalled, and without the versions that say so the ones before would count again; "
+                "nothing was removed. Remove all its versions, or those before."
+            )
             raise NotAllowed(message)
         await removals.remove(
             connection,
@@ -264,10 +273,23 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
+        elif isinstance(outcome, Withdrawn):
+            failures.append(
+                Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _withdrawn(outcome.recall))
+            )
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
     stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
+
+
+def _withdrawn(recall: StandingRecall) -> str:
+    who = "the operator" if recall.by_operator else "the member that had brought it"
+    why = f": {recall.reason!r}" if recall.reason else ""
+    return (
+        f"was recalled by {who} at {to_taxii(recall.at)}{why}. It is not taken again, in whatever version, unless the "
+        "operator lifts the recall; what says itself that it is revoked is"
+    )
 
 
 _NOT_YOURS = (

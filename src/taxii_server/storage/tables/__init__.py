@@ -5,7 +5,7 @@ names both.
 """
 
 from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
-from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.alliance import collections, grants, members, removed_collections, trust_groups
 from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
@@ -18,6 +18,7 @@ from taxii_server.storage.tables.identity import (
     revoked_tokens,
     signing_keys,
 )
+from taxii_server.storage.tables.recalls import recalls
 
 __all__ = [
     "activity_batches",
@@ -37,6 +38,8 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "recalls",
+    "removed_collections",
     "revoked_tokens",
     "signing_keys",
     "statuses",
