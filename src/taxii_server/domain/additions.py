@@ -147,7 +147,7 @@ def decide(
             place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
             version = columns.version or to_taxii(date_added)
             outcome = Store(place, version, history.late_after(place))
-            history.learn(Known(place, version, columns.digest, member), versioned=columns.version_at is not None)
+            history.learn(Known(place, version, columns.digest, member))
         outcomes.append(outcome)
     return outcomes
 
@@ -165,10 +165,11 @@ class _History:
         dates = (self._by_order[order].place.date_added for order in reversed(self._orders))
         self._earliest = list(accumulate(dates, min))[::-1]
 
-    def learn(self, new: Known, *, versioned: bool) -> None:
-        """Take in a version that was added after all others, so that no other's earliest date changes."""
-        self._owner = new.member if self._owner is None else self._owner
-        self._versioned = self._versioned or versioned
+    def learn(self, new: Known) -> None:
+        """Take in a version that was added after all others, so that no other's earliest date changes.
+
+        Whose the object is need not be learned: an envelope is one member's, and what it adds to is open to it already.
+        """
         order = new.place.order
         self._by_order[order] = self._by_digest[new.digest] = new
         at = bisect(self._orders, order)
