@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Final
 
 from taxii_server.domain import permissions
-from taxii_server.domain.access import Attribution, Grant, Policy
+from taxii_server.domain.access import Attribution, Grant, Policy, Right
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import durations
 from taxii_server.operations.alliance_file import WantedMember
@@ -18,6 +19,8 @@ from taxii_server.storage import levels
 from taxii_server.storage.alliance import StoredCollection, StoredMember, StoredTrustGroup
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.levels import Census
+
+_ENOUGH_WRITERS: Final = 3
 
 
 class Kind(StrEnum):
@@ -84,6 +87,7 @@ def new_collection(name: str, wanted: StoredCollection, *, tell_id: bool) -> Ite
         partial(storage.add_collection, collection=wanted),
     )
     yield from _grants(name, wanted, {})
+    yield from _few_writers(name, wanted)
 
 
 def changed_collection(
@@ -99,6 +103,16 @@ def changed_collection(
     if counted is not None:
         yield from _consequences(name, before, wanted, counted)
     yield from _grants(name, wanted, before.grants)
+    yield from _few_writers(name, wanted)
+
+
+def _few_writers(name: str, wanted: StoredCollection) -> Iterator[Step]:
+    """Warn where attribution can be counted out, as often as it is so."""
+    writers = sum(Right.WRITE in grant.rights for grant in wanted.grants.values())
+    if wanted.policy.attribution is Attribution.ANONYMOUS and 0 < writers < _ENOUGH_WRITERS:
+        known = "everything there is that member's" if writers == 1 else "each of the two knows what the other brought"
+        may = "1 member may" if writers == 1 else f"{writers} members may"
+        yield Step(Kind.NOTE, f"{name} is anonymous, but only {may} add to it: {known}", None)
 
 
 def _grants(name: str, collection: StoredCollection, had: Mapping[str, Grant]) -> Iterator[Step]:
