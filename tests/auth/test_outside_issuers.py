@@ -577,6 +577,17 @@ class TestFetching:
 
         assert await second == "north"
 
+    async def test_another_address_is_another_set_of_keys(
+        self, identifier: Identifier, alliance: Alliance, bank: Issuer, other: Issuer, refused: Refused
+    ) -> None:
+        """From the next request on: what the place before had published counts no more."""
+        token = bank.token()
+        assert await member(identifier, token) == "north"
+
+        alliance.execute("UPDATE issuers SET jwks_uri = %s WHERE slug = 'bank'", other.jwks_uri)
+
+        assert await refused(token) == "token's signature is wrong"
+
     async def test_an_unknown_issuer_is_never_asked(self, alliance: Alliance, bank: Issuer, refused: Refused) -> None:
         alliance.execute("UPDATE issuers SET issuer = 'https://else.example'")
 

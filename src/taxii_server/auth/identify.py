@@ -342,6 +342,7 @@ def _admitted(found: Found, shown: Shown) -> Principal:
         client_id=client.client_id,
         member=client.member,
         member_slug=client.member_slug,
+        quota=client.quota,
         rights=client.rights,
         collections=client.collections,
     )

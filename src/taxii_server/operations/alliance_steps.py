@@ -12,7 +12,7 @@ from typing import Final
 from taxii_server.domain import permissions
 from taxii_server.domain.access import Attribution, Grant, Policy, Right
 from taxii_server.domain.tlp import Level
-from taxii_server.operations import durations
+from taxii_server.operations import durations, sizes
 from taxii_server.operations.alliance_file import WantedMember
 from taxii_server.storage import alliance as storage
 from taxii_server.storage import levels
@@ -48,16 +48,23 @@ class Step:
 
 
 def of_member(wanted: WantedMember, before: StoredMember | None) -> Iterator[Step]:
-    """Add a member, give one that was removed its place again, or change its name and kind."""
-    act = partial(storage.put_member, slug=wanted.slug, name=wanted.name, kind=wanted.kind)
+    """Add a member, give one that was removed its place again, or change its name, kind and quota."""
+    act = partial(storage.put_member, slug=wanted.slug, name=wanted.name, kind=wanted.kind, quota=wanted.quota)
     if before is None:
         yield Step(Kind.CREATE, f"member {wanted.slug} ({wanted.name}, {wanted.kind})", act)
     elif before.removed:
         yield Step(Kind.CREATE, f"member {wanted.slug} again; it needs new clients", act)
     else:
-        changes = _changes(("name", before.name, wanted.name), ("kind", before.kind, wanted.kind))
+        changes = _changes(
+            ("name", before.name, wanted.name),
+            ("kind", before.kind, wanted.kind),
+            ("quota", _size(before.quota), _size(wanted.quota)),
+        )
         if changes:
             yield Step(Kind.CHANGE, f"member {wanted.slug}: {changes}", act)
+    if before is not None and wanted.quota is not None and before.octets > wanted.quota != before.quota:
+        stores = f"member {wanted.slug} stores {sizes.about(before.octets)}, more than its quota"
+        yield Step(Kind.NOTE, f"{stores}: all of it stays, and nothing more is taken", None)
 
 
 def of_trust_group(wanted: StoredTrustGroup, before: StoredTrustGroup | None) -> Iterator[Step]:
@@ -178,6 +185,10 @@ def _changes(*parts: tuple[str, str | None, str | None]) -> str:
 
 def _told(value: str | None) -> str:
     return "none" if value is None else repr(value)
+
+
+def _size(quota: int | None) -> str | None:
+    return None if quota is None else sizes.write(quota)
 
 
 def _length(retention: timedelta | None) -> str | None:
