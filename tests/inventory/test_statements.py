@@ -65,11 +65,11 @@ async def test_a_read_costs_what_it_should(exchange: Exchange, rest: str, cost: 
 
 
 async def test_a_push_costs_the_same_for_one_object_and_for_hundreds(exchange: Exchange) -> None:
-    """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status."""
+    """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status, audit."""
     for count in (1, 300):
         envelope = {"objects": [indicator(id=f"indicator--{uuid4()}") for _ in range(count)]}
         with statements(Engine) as sent:
             answer = await exchange.post(envelope, name="fraud-intel/scratch")
 
         assert answer.json()["success_count"] == count
-        assert len(sent) == 7, sent
+        assert len(sent) == 8, sent

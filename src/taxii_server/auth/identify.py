@@ -120,7 +120,7 @@ class Identifier:
             self._refused("client_secret", error)
             raise
 
-    async def own_token(self, client_id: str, secret: str, token: str) -> Unverified | None:
+    async def own_token(self, client_id: str, secret: str, token: str) -> tuple[Principal, Unverified] | None:
         """Identify a client as `client` does, and read a token if it is its own and holds; None for any other.
 
         Raises:
@@ -144,7 +144,7 @@ class Identifier:
             self._tokens.verify(token, _key_of(found))
         except NotAuthenticated:
             return None
-        return unverified
+        return principal, unverified
 
     def _refused(self, scheme: str, error: NotAuthenticated) -> None:
         REFUSALS.labels(scheme).inc()

@@ -12,8 +12,10 @@ import structlog
 
 from taxii_server.auth import jws, outside_tokens, tokens
 from taxii_server.auth.tokens import SCOPES
+from taxii_server.domain.audit import KEYS, OPERATOR, Act, Entry, of_member
+from taxii_server.domain.audit import client as by_client
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
-from taxii_server.storage import issuers, revoked_tokens
+from taxii_server.storage import audit, issuers, revoked_tokens, signing_keys
 
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
@@ -88,6 +90,11 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
         lifetime=lifetime,
         jti=jti,
     )
+    # the token goes out once this is durable
+    details = {"client": client.client_id, "scope": tokens.scope_of(rights), "jti": jti, "kid": key.kid}
+    stream = of_member(client.member_slug)
+    async with issuing.db.write(stream) as connection:
+        await audit.append_locking(connection, Entry(stream, Act.TOKEN_ISSUED, by_client(client), details))
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
     log.info("token_issued", **said)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
@@ -103,9 +110,10 @@ async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str
     """
     own = await issuing.identifier.own_token(client_id, secret, token)
     if own is not None:
-        await _revoke(
-            issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
-        )
+        principal, token_of = own
+        ends = datetime.fromtimestamp(token_of.expires_at, UTC)
+        presented = token_of.presented
+        await _revoke(issuing.db, presented.issuer, str(presented.jti), ends, who=by_client(principal))
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
@@ -127,7 +135,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
     expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
-    return await _revoke(db, presented.issuer, presented.jti, expires_at)
+    return await _revoke(db, presented.issuer, presented.jti, expires_at, who=OPERATOR)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:
@@ -145,7 +153,7 @@ async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None
         if not named:
             raise OperatorError(f"There is no issuer {outside!r} in the alliance.")
         issuer = named[0]
-    return await _revoke(db, issuer, jti, None)
+    return await _revoke(db, issuer, jti, None, who=OPERATOR)
 
 
 async def _trusted(db: Database) -> list[StoredIssuer]:
@@ -153,11 +161,15 @@ async def _trusted(db: Database) -> list[StoredIssuer]:
         return [one for one in await issuers.read(connection) if not one.removed]
 
 
-async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None) -> RevokedToken:
+async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None, *, who: str) -> RevokedToken:
     async with db.write() as connection:
+        await signing_keys.take_turns(connection)
         changed = await revoked_tokens.add(
             connection, issuer=issuer, jti=jti, expires_at=expires_at, at_most=tokens.LONGEST_LIFETIME
         )
+        if changed:
+            revoked = {"issuer": issuer, "jti": jti}
+            await audit.append(connection, Entry(KEYS, Act.TOKEN_REVOKED, who, revoked))
     if changed:
         log.info("token_revoked", issuer=issuer, jti=jti)
     return RevokedToken(issuer=issuer, jti=jti, changed=changed)

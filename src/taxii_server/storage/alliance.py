@@ -230,14 +230,15 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, collection_id: UUID) -> None:
-    """Delete a collection with all it holds; what it held is noted in deleted_versions, without the bodies."""
+async def remove_collection(connection: Connection, collection_id: UUID) -> int:
+    """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
-    await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
+    moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
+    return moved
 
 
 async def count_versions(connection: Connection, collection_id: UUID) -> int:
