@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import OperatorError
 
 _KIB = 1024
@@ -25,6 +26,12 @@ _THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 # what browsers send as Origin: lower case, no path, not even its slash, and no port that goes without saying
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
 _USUAL_PORT = {"https": "443", "http": "80"}
+_NO_LIMIT = "none"
+# an underscore is not told from a hyphen by everybody on the way, so a client could send one that a proxy lets pass
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_HEADERS_OF_OTHERS = re.compile(
+    r"accept.*|authorization|connection|content-.*|cookie|host|te|transfer-.*|x-forwarded-.*", re.IGNORECASE
+)
 _WHAT_WOULD_BE_RIGHT = {
     "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
     "int_parsing": "must be a whole number",
@@ -49,6 +56,7 @@ class Settings(BaseSettings):
     contact: str | None = None
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    client_cert_header: str | None = None
 
     page_size: Annotated[int, Field(ge=1)] = 1000
     page_size_max: Annotated[int, Field(ge=1, le=100_000)] = 10_000
@@ -56,6 +64,10 @@ class Settings(BaseSettings):
     max_content_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 10 * _MIB
     max_object_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 5 * _MIB
     body_timeout: timedelta = timedelta(seconds=60)
+
+    client_rate: Annotated[Rate | None, NoDecode] = Rate(12_000, 60)
+    client_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
+    failed_logins: Annotated[Rate | None, NoDecode] = Rate(60, 60)
 
     token_lifetime: timedelta = timedelta(minutes=15)
     signing_key_lifetime: timedelta = timedelta(days=90)
@@ -126,6 +138,16 @@ class Settings(BaseSettings):
                 raise ValueError(message)
         return origins
 
+    @field_validator("client_cert_header")
+    @classmethod
+    def _of_its_own(cls, name: str | None) -> str | None:
+        if name is not None and (not _HEADER.fullmatch(name) or _HEADERS_OF_OTHERS.fullmatch(name)):
+            message = (
+                "must be the name of a header that means nothing else, like Client-Cert: letters, digits and hyphens"
+            )
+            raise ValueError(message)
+        return name
+
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
@@ -155,6 +177,13 @@ class Settings(BaseSettings):
             message = f"must have at least {_SHORTEST_SECRET} characters: openssl rand -hex 32"
             raise ValueError(message)
         return key
+
+    @field_validator("client_rate", "failed_logins", mode="before")
+    @classmethod
+    def _rate_or_none(cls, rate: str | Rate | None) -> Rate | None:
+        if isinstance(rate, str):
+            return None if rate.strip() == _NO_LIMIT else Rate.parse(rate)
+        return rate
 
     @field_validator("status_keep")
     @classmethod
@@ -200,6 +229,9 @@ class Settings(BaseSettings):
     def _agree(self) -> Settings:
         if self.page_size > self.page_size_max:
             message = "TAXII_PAGE_SIZE must not exceed TAXII_PAGE_SIZE_MAX"
+            raise ValueError(message)
+        if self.client_cert_header is not None and not self.trusted_proxies:
+            message = "TAXII_CLIENT_CERT_HEADER is believed from TAXII_TRUSTED_PROXIES alone: name them"
             raise ValueError(message)
         if self.database_url is not None and self.secret_key is None:
             message = "TAXII_SECRET_KEY is needed with TAXII_DATABASE_URL: openssl rand -hex 32, the same on every node"

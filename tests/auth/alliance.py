@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
@@ -136,6 +138,22 @@ class Alliance:
         )
         return client_id
 
+    def certificate(self, client: int, certificate: x509.Certificate) -> None:
+        """Make a certificate a client's."""
+        self.execute(
+            "INSERT INTO client_certificates (thumbprint, client, subject, not_before, not_after) "
+            "VALUES (%s, %s, %s, %s, %s)",
+            certificate.fingerprint(SHA256()),
+            client,
+            certificate.subject.rfc4514_string(),
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+
+    def must_show(self, client: int, authentication: str) -> None:
+        """Set what a client must show."""
+        self.execute("UPDATE clients SET authentication = %s WHERE id = %s", authentication, client)
+
     def secret(self, client: int, *, expires_in: timedelta | None = None) -> str:
         made = secrets.generate()
         self.execute(
@@ -159,6 +177,7 @@ class Alliance:
             "statuses",
             "grants",
             "client_secrets",
+            "client_certificates",
             "clients",
             "collection_clocks",
             "collections",
@@ -200,11 +219,15 @@ def alliance_in(urls: DatabaseUrls, *, filled: bool = True) -> Iterator[Alliance
 
 @contextmanager
 def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
-    """Collect the SQL sent while the block runs, by one database or by all; transaction control is counted apart."""
+    """Collect the SQL sent while the block runs, by one database or by all.
+
+    Transaction control is counted apart: what begins a transaction says in the same message what it is held to.
+    """
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
+        if not statement.startswith("BEGIN "):
+            sent.append(statement)
 
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from base64 import urlsafe_b64encode
@@ -112,8 +113,8 @@ P384_KEY = generate_private_key(SECP384R1())
 
 
 @contextmanager
-def running() -> Iterator[Issuer]:
-    """Serve an issuer with an RSA key, an EC key and a larger EC key on a free port."""
+def running(tls: ssl.SSLContext | None = None) -> Iterator[Issuer]:
+    """Serve an issuer with an RSA key, an EC key and a larger EC key on a free port, over HTTPS with `tls`."""
     issuer = Issuer("", {"rsa": RSA_KEYS[0], "ec": EC_KEYS[0], "ec384": P384_KEY})
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +137,10 @@ def running() -> Iterator[Issuer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    issuer.url = f"http://127.0.0.1:{server.server_port}"
+    issuer.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        # the handshake is the handler's, in its own thread: one that fails ends nothing else
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -396,7 +396,7 @@ class TestRemembering:
 
 
 async def test_client_and_secret_alone(identifier: Identifier, north: Issued, db: Database) -> None:
-    assert (await identifier.client(north.client_id, north.secret)).client == north.row
+    assert (await identifier.client(north.client_id, north.secret)).principal.client == north.row
     with statements(db) as sent, pytest.raises(NotAuthenticated):
         await identifier.client("nobody", secrets.generate())
     assert len(sent) == 1

@@ -17,7 +17,7 @@ from taxii_server.auth import issuer_keys
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.issuer_keys import AGAIN, LARGEST, MAX_AGE, STALE, IssuerKeys
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.domain.access import Right
+from taxii_server.domain.access import Caller, Right
 from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated, OperatorError
 from taxii_server.operations.tokens import revoke_jti, revoke_token
 from taxii_server.storage.engine import Database
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 
 INDICATORS = PathNames("fraud", "indicators")
 ALGORITHMS = ("ES256", "ES384", "RS256")
+HEAD = {"alg": "RS256", "kid": "rsa"}
 
 
 class Clock:
@@ -352,8 +353,14 @@ class TestClaims:
     async def test_a_subject_is_exactly_what_was_tied(self, subject: Any, bank: Issuer, refused: Refused) -> None:
         await refused(bank.token(subject=subject))
 
-    async def test_a_token_bound_to_a_key_is_no_bearer_token(self, bank: Issuer, refused: Refused) -> None:
-        assert "bound" in await refused(bank.token(cnf={"x5t#S256": "abc"}))
+    @pytest.mark.parametrize("cnf", [{"jkt": "abc"}, {"x5t#S256": "abc", "jkt": "abc"}, {"jwk": {}}, [], {}], ids=str)
+    async def test_a_token_bound_to_a_key_is_no_bearer_token(self, cnf: Any, bank: Issuer, refused: Refused) -> None:
+        """Nor with a certificate: what it is bound by is not what a certificate proves (RFC 7800 §3.1)."""
+        assert "bound" in await refused(bank.token(cnf=cnf))
+
+    @pytest.mark.parametrize("thumbprint", [None, "abc", 7, "A" * 42 + "B", "A" * 44])
+    async def test_a_thumbprint_that_is_none(self, thumbprint: Any, bank: Issuer, refused: Refused) -> None:
+        assert "cnf" in await refused(bank.token(cnf={"x5t#S256": thumbprint}))
 
     @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", 7, "JWE"])
     async def test_another_type(self, typ: Any, bank: Issuer, refused: Refused) -> None:
@@ -362,6 +369,29 @@ class TestClaims:
     @pytest.mark.parametrize("jti", [7, "a b", "x" * 300])
     async def test_a_jti_that_could_not_be_revoked(self, jti: Any, bank: Issuer, refused: Refused) -> None:
         assert "jti" in await refused(bank.token(jti=jti))
+
+    @pytest.mark.parametrize("where", ["header", "claims"])
+    async def test_nesting_never_breaks_a_reader(self, where: str, identifier: Identifier, bank: Issuer) -> None:
+        """However deep: it is let in or refused. Two readers look at it, and the second has less of the stack left."""
+        outcomes = set()
+        for depth in (10, *range(850, 1000), 3000):
+            deep = f', "x": {"[" * depth}{"]" * depth}}}'
+            head, claims = json.dumps(HEAD), json.dumps(bank.claims())
+            token = sign(
+                RSA_KEYS[0],
+                head[:-1] + deep if where == "header" else head,
+                claims if where == "header" else claims[:-1] + deep,
+            )
+            [outcome] = await asyncio.gather(identifier.caller(f"Bearer {token}", INDICATORS), return_exceptions=True)
+            outcomes.add(type(outcome))
+
+        assert outcomes == {Caller, NotAuthenticated}
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+    async def test_what_is_no_json_number(self, number: str, bank: Issuer, refused: Refused) -> None:
+        claims = f'{json.dumps(bank.claims())[:-1]}, "x": {number}}}'
+
+        assert await refused(sign(RSA_KEYS[0], HEAD, claims)) == "token is not JSON"
 
 
 class TestAlgorithms:
@@ -547,6 +577,22 @@ class TestFetching:
 
 class TestOutage:
     """Keys in hand are used for an hour; without any it is 503, for a bearer who is one of us, and 401 for others."""
+
+    async def test_a_fetch_that_fails_in_an_unforeseen_way_is_an_outage(
+        self, identifier: Identifier, bank: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with a proxy's setting that nobody understands: keys in hand go on, and it is told as unavailable."""
+        monkeypatch.setenv("HTTP_PROXY", "nonsense://proxy.example")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with pytest.raises(IssuerUnavailable):
+            await member(identifier, bank.token())
+        monkeypatch.delenv("HTTP_PROXY")
+        clock.now += AGAIN
+        assert await member(identifier, bank.token()) == "north"
+        monkeypatch.setenv("HTTP_PROXY", "nonsense://proxy.example")
+        clock.now += MAX_AGE
+
+        assert await member(identifier, bank.token()) == "north"
 
     async def test_and_recovery(self, identifier: Identifier, bank: Issuer, clock: Clock) -> None:
         assert await member(identifier, bank.token()) == "north"

@@ -21,6 +21,8 @@ OF_TLP2 = {
 LEVELS = {factories.TLP1[name]: level for name, level in OF_TLP1.items()} | {
     factories.TLP2[name]: level for name, level in OF_TLP2.items()
 }
+OPENCTI_STRICT = "marking-definition--826578e1-40ad-459f-bc73-ede076f81f37"
+LEVELS[OPENCTI_STRICT] = Level.AMBER_STRICT
 OTHER = factories.stix_id("marking-definition")
 
 
@@ -30,7 +32,7 @@ def test_the_levels_are_an_order() -> None:
 
 
 def test_both_generations_are_known() -> None:
-    """T-X3-19: the nine identifiers of TLP 1.0 and 2.0, and no others."""
+    """T-X3-19: the nine identifiers of TLP 1.0 and 2.0, the one that OpenCTI gives AMBER+STRICT, and no others."""
     assert dict(tlp.MARKING_LEVELS) == LEVELS
 
 
@@ -86,6 +88,7 @@ RED_MARK = factories.TLP2["red"]
         {"granular_markings": {"marking_ref": RED_MARK, "selectors": ["name"]}},
         {"granular_markings": [{"marking_ref": [RED_MARK]}]},
         {"granular_markings": [RED_MARK]},
+        {"object_marking_refs": [f" {RED_MARK}\n"]},
     ],
 )
 def test_a_marking_counts_whatever_the_shape_around_it(shape: dict[str, Any]) -> None:
@@ -100,3 +103,41 @@ def test_malformed_markings_are_no_markings(name: str, value: Any) -> None:
     assert tlp.level_of({name: value}) is None
     assert tlp.level_of({name: [value]}) is None
     assert tlp.level_of({name: [{"marking_ref": value}, value, factories.TLP1["red"]]}) in {None, Level.RED}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        *(factories.tlp1(colour) for colour in factories.TLP1),
+        *(factories.tlp2(colour) for colour in factories.TLP2),
+        factories.tlp1("red", name=None, spec_version=None),
+        factories.tlp1("white", name="TLP:CLEAR"),
+        factories.tlp1("green", definition_type="TLP", definition={"TLP": "TLP:GREEN"}, x_opencti_id="1"),
+        factories.marking(id=OPENCTI_STRICT, definition_type="TLP", definition={"TLP": "TLP:AMBER+STRICT"}),
+        factories.marking(id=OPENCTI_STRICT, x_opencti_definition="TLP:AMBER+STRICT"),
+        factories.marking(definition_type="tlp", definition={"tlp": "red"}),
+        factories.indicator(name="TLP:RED"),
+    ],
+)
+def test_tlps_own_markings_say_which_they_are(one: dict[str, Any]) -> None:
+    """As STIX prints them and as OpenCTI writes them; other objects may say what they like."""
+    assert tlp.misstated(one) is None
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        factories.tlp1("red", definition={"tlp": "white"}),
+        factories.tlp1("red", name="TLP:CLEAR"),
+        factories.tlp1("red", id=factories.TLP1["red"].upper(), name="tlp:green"),
+        factories.tlp1("red", name="Share freely", definition_type="statement", definition={"statement": "Go on"}),
+        factories.tlp1("red", name=None, definition=None),
+        factories.tlp2("red", name="TLP:AMBER+STRICT"),
+        factories.tlp2("red", extensions=factories.tlp2("clear")["extensions"]),
+        factories.marking(id=OPENCTI_STRICT, x_opencti_definition="TLP:CLEAR"),
+        {"id": factories.TLP2["red"], "name": 7, "definition": ["red"], "extensions": {"a": 1, "b": {"tlp_2_0": {}}}},
+    ],
+)
+def test_a_forged_tlp_marking_is_told(one: dict[str, Any]) -> None:
+    """Who finds RED's own id explained as CLEAR would pass on what it must not."""
+    assert tlp.misstated(one) is tlp.MARKING_LEVELS[one["id"].lower()]

@@ -1,8 +1,9 @@
 """POST /oauth2/revoke (RFC 7009), and tokens that operators take back: refused by the next request on every worker."""
 
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -206,6 +207,24 @@ class TestByTheOperator:
         assert [one.changed for one in done] == [True, False]
         assert await refusal(issuing.identifier, token) == "token was revoked"
 
+    async def test_a_token_s_own_word_for_its_end_is_not_taken(
+        self, issuing: TokenIssuing, db: Database, alliance: Alliance, north: Issued
+    ) -> None:
+        """Nobody looked at its signature: a copy that says it ends sooner, or never, ends the real one all the same."""
+        caller = await issuing.identifier.caller(f"Bearer {await token_of(issuing, north)}", NOWHERE)
+        assert caller.token is not None
+        real = {"jti": caller.token.jti}
+        for ends in (int(time.time()) + 5, 2**53):
+            alliance.execute("DELETE FROM revoked_tokens")
+            copy = forge.unsigned(
+                forge.header(caller.token.kid), forge.claims(north.client_id, exp=ends, **real), bytes(64)
+            )
+
+            await revoke_token(db, ISSUER, copy)
+
+            [(left,)] = alliance.execute("SELECT expires_at - now() FROM revoked_tokens")
+            assert left > timedelta(hours=23, minutes=59)
+
     async def test_what_would_not_be_let_in_is_told(
         self, db: Database, keys: SigningKeys, alliance: Alliance, north: Issued
     ) -> None:
@@ -245,6 +264,23 @@ class TestByTheOperator:
         await revoke_jti(db, "https://other.example", str(caller.token.jti))
 
         assert await refusal(issuing.identifier, token) is None
+
+
+async def test_the_later_end_of_two_tokens_with_one_jti_counts(db: Database, alliance: Alliance) -> None:
+    """An outside issuer may use a jti again: what refused the first must still be there for the second."""
+    ends: list[timedelta] = []
+    changed: list[bool] = []
+    for minutes in (5, 60, 5):
+        async with db.write() as connection:
+            at = datetime.now(UTC) + timedelta(minutes=minutes)
+            changed.append(
+                await revoked_tokens.add(connection, issuer="x", jti="1", expires_at=at, at_most=LONGEST_LIFETIME)
+            )
+        [(left,)] = alliance.execute("SELECT expires_at - now() FROM revoked_tokens")
+        ends.append(left)
+
+    assert changed == [True, False, False]
+    assert [round(left / timedelta(minutes=1)) for left in ends] == [5, 60, 60]
 
 
 async def test_what_is_kept_of_a_token_goes_after_its_end(db: Database, alliance: Alliance) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
+from taxii_server.domain.access import BOTH
 from taxii_server.domain.errors import AllianceInvalid, OperatorError
 from taxii_server.operations import alliance, alliance_file, clients, issuers
+from taxii_server.storage import clients as storage
+from taxii_server.storage import members
+from taxii_server.storage.clients import NewClient
 from tests.auth.alliance import alliance_in
 from tests.auth.conftest import db
+from tests.storage.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -221,3 +227,51 @@ class TestClients:
 
         with pytest.raises(OperatorError, match="no issuer"):
             await clients.tie(db, "north", name="siem", issuer="bank", subject="s")
+
+
+class TestWhileItIsRemoved:
+    """A client that is being issued while `apply` removes who it belongs to doesn't outlive that."""
+
+    async def test_a_client_tied_meanwhile(self, apply: Apply, db: Database, small_alliance: Alliance) -> None:
+        await apply(bank())
+        with small_alliance.connection.transaction():
+            small_alliance.execute("SELECT FROM members FOR UPDATE")
+            tying = asyncio.create_task(clients.tie(db, "north", name="siem", issuer="bank", subject="s"))
+            await waiting(db, 1)
+            removing = asyncio.ensure_future(apply(REST, prune=True))
+            await waiting(db, 2)
+        tied = await tying
+        await removing
+        await apply(bank())
+
+        assert [(one.client_id, one.state) for one in await clients.clients(db)] == [(tied.client_id, "revoked")]
+
+    @pytest.mark.parametrize("change", [{"issuer": "https://other.example/"}, {"claim": "azp"}])
+    async def test_an_issuer_that_gets_another_name_meanwhile(
+        self, change: dict[str, str], apply: Apply, db: Database, small_alliance: Alliance
+    ) -> None:
+        """Else another's subject would be that client."""
+        await apply(bank())
+        with small_alliance.connection.transaction():
+            small_alliance.execute("SELECT FROM members FOR UPDATE")
+            tying = asyncio.create_task(clients.tie(db, "north", name="siem", issuer="bank", subject="s"))
+            await waiting(db, 1)
+            changing = asyncio.ensure_future(apply(bank(**change)))
+            await waiting(db, 2)
+        await tying
+
+        with pytest.raises(AllianceInvalid, match="a slug of its own"):
+            await changing
+
+    async def test_a_client_issued_meanwhile(self, apply: Apply, db: Database) -> None:
+        none = "trust_groups: {}\nmembers: {}\n"
+        async with db.write() as connection:
+            owner = await members.lock(connection, "north")
+            assert owner is not None
+            removing = asyncio.ensure_future(apply(none, prune=True))
+            await waiting(db, 1)
+            await storage.add(connection, owner.id, NewClient("north.siem", "siem", BOTH, None, None))
+        await removing
+        await apply(REST)
+
+        assert [(one.client_id, one.state) for one in await clients.clients(db)] == [("north.siem", "revoked")]

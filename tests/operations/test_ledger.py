@@ -197,6 +197,28 @@ async def test_a_writer_that_is_ended_leaves_nobody_waiting(ledger: Ledger, owne
     assert 9 in await entered(owner)
 
 
+async def test_whoever_comes_as_the_writer_ends_is_written_too(
+    ledger: Ledger, owner: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next page of a poller is handed over the moment it is told of the one before."""
+    written: list[int] = []
+
+    async def quick(connection: Any, disclosures: list[Disclosure]) -> None:
+        written.extend(one.recipient.client for one in disclosures)
+
+    monkeypatch.setattr(storage, "insert", quick)
+
+    async def poll(client: int) -> None:
+        for _ in range(20):
+            await ledger.enter(page(client))
+
+    with structlog.testing.capture_logs() as logged:
+        await asyncio.gather(*map(poll, range(5)))
+
+    assert logged == []
+    assert sorted(written) == sorted(list(range(5)) * 20)
+
+
 async def test_the_queue_has_an_end(
     ledger: Ledger, owner: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Writable
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Whole, Writable
 from taxii_server.domain.stix_versions import Version, standings
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance, alliance_file, transfer
 from taxii_server.operations.validation import Validators
-from taxii_server.storage import clocks, object_writes
+from taxii_server.storage import bounds, clocks, object_writes
 from taxii_server.storage.engine import Database
 from taxii_server.storage.tables import collection_clocks, object_versions
 from tests.factories import TLP2, identity, indicator, stix_id, tlp2
 from tests.storage.feeds import body_of, columns
+from tests.storage.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,7 +82,8 @@ async def add(db: Database, judges: Validators, *objects: Stix, member: str = "n
 
 
 async def rows(db: Database) -> list[Any]:
-    async with db.read() as connection:
+    where = Whole((await alliance.collections(db))[0].id)
+    async with db.read(where) as connection:
         return list((await connection.execute(select(object_versions).order_by(object_versions.c.date_added))).all())
 
 
@@ -215,7 +217,7 @@ async def test_who_adds_while_the_rule_changes_adds_by_the_new_one(db: Database,
         await clocks.lock_clock(connection, feed)
         ruling = asyncio.create_task(apply(db, "unmarked: AMBER"))
         adding = asyncio.create_task(add(db, judges, *(indicator(id=stix_id("indicator", n)) for n in range(20))))
-        await _waiting(db, 2)
+        await waiting(db, 2)
     await ruling
     await adding
 
@@ -228,9 +230,10 @@ async def test_a_rule_and_a_title_change_while_somebody_adds(db: Database) -> No
     target = Writable(feed, 1, None, Level.RED, Policy(Validation.STRUCTURAL))
     wanted = alliance_file.parse(ruled("unmarked: AMBER").replace("title: First", "title: Prime"))
     async with db.write() as connection:
+        await bounds.hold_to(connection, target)
         clock = await clocks.lock_clock(connection, feed)
         changing = asyncio.create_task(alliance.apply(db, wanted))
-        await _waiting(db, 1)
+        await waiting(db, 1)
         one = columns(stix_id("indicator"), 1)
         await object_writes.add(connection, target, clock, uuid4(), [(one, body_of(one))])
     plan = await changing
@@ -239,14 +242,3 @@ async def test_a_rule_and_a_title_change_while_somebody_adds(db: Database) -> No
         f"change 1 stored version of {FEED} without a TLP marking: AMBER instead of CLEAR"
     ]
     assert [row.level for row in await rows(db)] == [Level.AMBER]
-
-
-async def _waiting(db: Database, count: int) -> None:
-    """Return once so many connections wait for a lock."""
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(20):
-        while True:
-            async with db.statement() as connection:
-                if (await connection.execute(text(asked))).scalar_one() >= count:
-                    return
-            await asyncio.sleep(0.01)

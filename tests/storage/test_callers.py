@@ -365,7 +365,7 @@ async def test_an_outside_issuer_and_whom_it_names_are_found_in_one(
 
 
 async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
-    names = dict.fromkeys(("client_id", "kid", "issuer", "jti", "named", "trust_group", "collection_id", "alias"))
+    names = dict.fromkeys(callers.CALLER.compile().params)
     async with db.statement() as connection:
         result = await connection.execute(text(callers._CALLER), names)
 

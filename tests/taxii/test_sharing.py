@@ -141,6 +141,26 @@ async def test_tlps_own_markings_are_always_taken_and_seen(exchange: Exchange) -
     assert "carries no TLP marking" in str(await verdict(exchange, marking(), "red", REFUSING))
 
 
+@pytest.mark.parametrize("name", ["sharing/open", "fraud-intel/indicators"])
+async def test_a_forged_tlp_marking_is_refused(exchange: Exchange, name: str) -> None:
+    """Nobody explains RED's own id to the others as CLEAR; in strict collections neither, as TLP 2.0 is an extension."""
+    member = "red" if name == OPEN else "north"
+    clear = tlp2("clear")["extensions"]
+    for forged in (tlp2("red", name="TLP:CLEAR"), tlp2("red", extensions=clear), tlp1("red", name="TLP:WHITE")):
+        said = await verdict(exchange, forged, member, name)
+        assert "has the id of the marking-definition of TLP:RED, and doesn't say TLP:RED" in str(said)
+
+
+async def test_amber_strict_as_opencti_marks_it(exchange: Exchange) -> None:
+    """Its own id counts, and its marking-definition is taken as TLP's own are."""
+    strict = "marking-definition--826578e1-40ad-459f-bc73-ede076f81f37"
+    definition = marking(id=strict, x_opencti_definition_type="TLP", x_opencti_definition="TLP:AMBER+STRICT")
+
+    assert "is marked TLP:AMBER+STRICT" in str(await verdict(exchange, marked(strict), "red", CAPPED))
+    for name in (CAPPED, REFUSING):
+        assert await verdict(exchange, definition, "green", name) is None
+
+
 async def test_refusals_and_additions_share_an_envelope(exchange: Exchange) -> None:
     """Each object has its own verdict, in one status, and the status can be read again."""
     good, bad = marked(TLP2["green"]), marked(TLP2["red"])
@@ -337,6 +357,8 @@ async def test_an_anonymous_collection_takes_nothing_that_names_its_creator(exch
 
     assert "leave created_by_ref out" in str(said)
     assert "leave created_by_ref out" in str(await verdict(exchange, {**one, "created_by_ref": None}, "red", QUIET))
+    for nested in ({"x_origin": {"created_by_ref": identity()["id"]}}, {"x_parts": [[{"created_by_ref": ""}]]}):
+        assert "leave created_by_ref out" in str(await verdict(exchange, left_out | nested, "red", QUIET))
     assert await verdict(exchange, left_out, "red", QUIET) is None
     assert await seen(exchange, one, "green", QUIET) == [left_out]
     assert await verdict(exchange, one, "red", OWNED) is None

@@ -1,5 +1,6 @@
-"""Who is asking: from the Authorization header to a client whose credentials hold now.
+"""Who is asking: from the Authorization header, or a client certificate, to a client whose credentials hold now.
 
+A certificate counts as one of the client's own, or as the one that a token is bound to; any other is as if none was shown.
 Credentials that can't be right are refused without touching the database. Whatever else may be wrong with them, exactly
 one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same.
 """
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
-from taxii_server.auth import jws, outside_tokens, secrets
+from taxii_server.auth import certificates, jws, outside_tokens, plausible, secrets
+from taxii_server.auth.failed_logins import before_look_up
 from taxii_server.auth.issuer_keys import IssuerKeys
 from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
-from taxii_server.domain.access import BOTH, Caller, Principal, Right
+from taxii_server.domain.access import BOTH, Authentication, Caller, Principal, Right
 from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
 from taxii_server.storage import callers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from taxii_server.auth.certificates import Shown
     from taxii_server.auth.outside_tokens import OutsideToken
     from taxii_server.auth.tokens import Unverified
     from taxii_server.domain.access import Presented
@@ -78,17 +81,21 @@ class Identifier:
         self._issuer_keys = issuer_keys or IssuerKeys()
         self._noted = noted
 
-    async def caller(self, authorization: str | None, names: PathNames) -> Caller:
+    async def caller(self, authorization: str | None, names: PathNames, certificate: str | None = None) -> Caller:
         """Identify who sent this Authorization header, together with the place the path names.
+
+        `certificate` is what a trusted proxy says of the one that it was shown. It decides who asks where there is no
+        Authorization.
 
         Raises:
             NotAuthenticated: if there are no credentials or they don't hold.
         """
         scheme, value = _split(authorization or "")
         try:
-            return await self._by(scheme, value, names)
+            return await self._by(scheme, value, names, certificates.shown(certificate))
         except NotAuthenticated as error:
-            self._refused(scheme if scheme in {"basic", "bearer"} else "none", error)
+            shown = "certificate" if certificate and not scheme else "none"
+            self._refused(scheme if scheme in {"basic", "bearer"} else shown, error)
             raise
 
     async def again(self, connection: Connection, caller: Caller, names: PathNames) -> Caller:
@@ -98,52 +105,61 @@ class Identifier:
             NotAuthenticated: if the client or its member may no longer do anything.
         """
         before = caller.principal
-        found = await _look_up(connection, before.client_id, names, token=caller.token)
+        shown = certificates.Shown(caller.certificate, "no client certificate")
+        found = await _look_up(connection, before.client_id, names, shown, token=caller.token)
+        if caller.certificate is not None and not found.certificate_held:
+            raise NotAuthenticated("client certificate was removed")
         if caller.token is not None and caller.token.issuer == self._issuer:
             _key_of(found)
         elif caller.token is not None:
             _trusted(found)
-        now = _called(found, before.rights)
+        now = _called(found, before.rights, shown, caller.credential)
         if now.principal.client != before.client:
             raise NotAuthenticated("client is another one by now")
         return now
 
-    async def client(self, client_id: str, secret: str) -> Principal:
-        """Identify a client by its id and secret alone, as the token endpoint does.
+    async def client(self, client_id: str, secret: str | None, certificate: str | None = None) -> Caller:
+        """Identify a client by its id with its secret, its certificate or both, as the token endpoint does.
 
         Raises:
             NotAuthenticated: if they don't hold.
         """
         try:
-            return (await self._by_secret(client_id, secret, PathNames())).principal
+            shown = certificates.shown(certificate)
+            found = await self._authenticated(client_id, secret, shown, PathNames())
+            return _called(found, BOTH, shown, "secret" if secret is not None else "certificate")
         except NotAuthenticated as error:
-            self._refused("client_secret", error)
+            self._refused("client_secret" if secret is not None else "certificate", error)
             raise
 
-    async def own_token(self, client_id: str, secret: str, token: str) -> tuple[Principal, Unverified] | None:
+    async def own_token(
+        self, client_id: str, secret: str | None, token: str, certificate: str | None = None
+    ) -> tuple[Principal, Unverified | None]:
         """Identify a client as `client` does, and read a token if it is its own and holds; None for any other.
 
+        A token that leaked is taken back without the certificate that it may be bound to.
+
         Raises:
-            NotAuthenticated: if the client's id and secret don't hold.
+            NotAuthenticated: if the client's id and what it shows don't hold.
         """
         try:
             unverified = self._tokens.peek(token)
         except NotAuthenticated:
             unverified = None
         try:
-            found = await self._with_secret(
-                client_id, secret, PathNames(), token=None if unverified is None else unverified.presented
-            )
-            principal = _admitted(found)
+            shown = certificates.shown(certificate)
+            presented = None if unverified is None else unverified.presented
+            found = await self._authenticated(client_id, secret, shown, PathNames(), token=presented)
+            principal = _admitted(found, shown)
         except NotAuthenticated as error:
-            self._refused("client_secret", error)
+            self._refused("client_secret" if secret is not None else "certificate", error)
             raise
         if unverified is None or unverified.client_id != principal.client_id:
-            return None
+            return principal, None
         try:
             self._tokens.verify(token, _key_of(found))
         except NotAuthenticated:
-            return None
+            return principal, None
         return principal, unverified
 
     def _refused(self, scheme: str, error: NotAuthenticated) -> None:
@@ -151,55 +167,83 @@ class Identifier:
         if self._noted is not None:
             self._noted(error)
 
-    async def _by(self, scheme: str, value: str, names: PathNames) -> Caller:
+    async def _by(self, scheme: str, value: str, names: PathNames, shown: Shown) -> Caller:
         match scheme:
             case "basic":
-                return await self._by_secret(*_basic(value), names)
+                found = await self._authenticated(*_basic(value), shown, names)
+                return _called(found, BOTH, shown, "secret")
             case "bearer":
-                return await self._by_token(value, names)
-            case "":
+                return await self._by_token(value, names, shown)
+            case "" if shown is certificates.NONE:
                 raise NotAuthenticated("no credentials")
+            case "":
+                return _called(await self._authenticated(None, None, shown, names), BOTH, shown, "certificate")
             case _:
                 raise NotAuthenticated("unknown authentication scheme")
 
-    async def _by_secret(self, client_id: str, secret: str, names: PathNames) -> Caller:
-        return _called(await self._with_secret(client_id, secret, names), BOTH)
-
-    async def _with_secret(
-        self, client_id: str, secret: str, names: PathNames, *, token: Presented | None = None
+    async def _authenticated(
+        self,
+        client_id: str | None,
+        secret: str | None,
+        shown: Shown,
+        names: PathNames,
+        *,
+        token: Presented | None = None,
     ) -> Found:
-        if not secrets.well_formed(secret):
+        """Find a client by its secret or, without one, by its certificate; without an id the certificate says whose."""
+        if secret is not None and not secrets.well_formed(secret):
             raise NotAuthenticated("secret is malformed")
+        if secret is None and shown.thumbprint is None:
+            raise NotAuthenticated(shown.lacking)
+        await before_look_up(*plausible.credentials(client_id, secret, shown.thumbprint))
         async with self._db.statement() as connection:
-            found = await _look_up(connection, client_id, names, token=token)
-        if not secrets.matches(found.digests, secret):
+            found = await _look_up(connection, client_id, names, shown, token=token, by_certificate=client_id is None)
+        if secret is None:
+            if found.client is None or not found.certificate_held:
+                raise _refusal(
+                    found, "unknown client certificate" if found.client or not client_id else "unknown client"
+                )
+            if found.client.authentication is Authentication.BOTH:
+                raise _refusal(found, "client must show its secret as well")
+        elif not secrets.matches(found.digests, secret):
             raise _refusal(found, "unknown client" if found.client is None else "wrong secret")
         return found
 
-    async def _by_token(self, token: str, names: PathNames) -> Caller:
+    async def _by_token(self, token: str, names: PathNames, shown: Shown) -> Caller:
         parsed = jws.parse(token)
         if parsed.claims.get("iss") != self._issuer:
-            return await self._by_outside_token(outside_tokens.read(token, parsed), names)
+            return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
         unverified = self._tokens.peek_at(parsed)
+        await before_look_up(*plausible.token(self._tokens, token, unverified))
         async with self._db.statement() as connection:
-            found = await _look_up(connection, unverified.client_id, names, token=unverified.presented)
+            found = await _look_up(connection, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
-        return replace(_called(found, claims.rights), token=unverified.presented)
+        if claims.certificate is not None:
+            _bound(claims.certificate, shown)
+            # ours are bound to what was the client's own: one that was taken from it takes its tokens along
+            if not found.certificate_held:
+                raise NotAuthenticated("token is bound to a certificate that is not its client's any more")
+        credential = "token" if claims.certificate is None else "bound token"
+        return replace(_called(found, claims.rights, shown, credential), token=unverified.presented)
 
-    async def _by_outside_token(self, token: OutsideToken, names: PathNames) -> Caller:
+    async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
+        await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token))
         async with self._db.statement() as connection:
-            found = await _look_up(connection, None, names, token=token.presented, named=token.named)
+            found = await _look_up(connection, None, names, shown, token=token.presented, named=token.named)
         # no connection is held from here on: the issuer may have to be asked for its keys
         issuer = _trusted(found)
         outside_tokens.check(token, issuer)
+        if token.certificate is not None:
+            _bound(token.certificate, shown)
         try:
             key = await self._issuer_keys.key(issuer, token.presented.kid)
         except IssuerUnavailable:
             # who isn't tied to it learns nothing of the issuer's state
-            _admitted(found)
+            _admitted(found, shown)
             raise
         rights = self._outside.verify(token, key)
-        return replace(_called(found, rights), token=token.presented)
+        credential = "outside token" if token.certificate is None else "bound outside token"
+        return replace(_called(found, rights, shown, credential), token=token.presented)
 
 
 def challenges(authorization: str) -> tuple[str, ...]:
@@ -221,15 +265,19 @@ async def _look_up(
     connection: Connection,
     client_id: str | None,
     names: PathNames,
+    shown: Shown,
     *,
     token: Presented | None = None,
     named: Mapping[str, str] | None = None,
+    by_certificate: bool = False,
 ) -> Found:
     return await callers.look_up(
         connection,
         client_id=client_id,
         token=token,
         named=named,
+        certificate=shown.thumbprint,
+        by_certificate=by_certificate,
         trust_group=names.trust_group,
         collection=names.collection,
     )
@@ -253,15 +301,28 @@ def _trusted(found: Found) -> OutsideIssuer:
     return found.issuer
 
 
-def _called(found: Found, credential: frozenset[Right]) -> Caller:
+def _bound(certificate: bytes, shown: Shown) -> None:
+    """Hold that a token is used with the certificate it is bound to (RFC 8705 §3)."""
+    if shown.thumbprint is None:
+        raise NotAuthenticated(f"token is bound to a certificate: {shown.lacking}")
+    if shown.thumbprint != certificate:
+        raise NotAuthenticated("token is bound to another certificate")
+
+
+def _called(found: Found, allowed: frozenset[Right], shown: Shown, credential: str) -> Caller:
     """Put together caller and place, the client's rights narrowed to those of its credential."""
-    principal = _admitted(found)
-    narrowed = replace(principal, rights=principal.rights & credential)
-    return Caller(narrowed, found.place, asked_at=found.asked_at)
+    principal = _admitted(found, shown)
+    return Caller(
+        replace(principal, rights=principal.rights & allowed),
+        found.place,
+        certificate=shown.thumbprint if found.certificate_held else None,
+        credential=credential,
+        asked_at=found.asked_at,
+    )
 
 
-def _admitted(found: Found) -> Principal:
-    """Give the client as it was issued, if it and its member are in good standing."""
+def _admitted(found: Found, shown: Shown) -> Principal:
+    """Give the client as it was issued, if it and its member are in good standing and it shows what it must."""
     client = found.client
     if client is None:
         raise NotAuthenticated("unknown client")
@@ -274,6 +335,8 @@ def _admitted(found: Found) -> Principal:
     for reason, holds in standing.items():
         if holds:
             raise _refusal(found, reason)
+    if client.authentication is not Authentication.ANY and not found.certificate_held:
+        raise _refusal(found, f"client must show its certificate: {shown.lacking or 'this is none of its own'}")
     return Principal(
         client=client.id,
         client_id=client.client_id,

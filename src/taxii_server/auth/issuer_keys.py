@@ -141,10 +141,9 @@ class IssuerKeys:
             async with asyncio.timeout(TIMEOUT):
                 document = await _published(issuer)
             keys, unfit = fit_keys(document)
-        except (_FetchFailed, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is (a proxy's setting, say): keys in hand go on
             FETCHES.labels("failed").inc()
-            reason = str(error) if isinstance(error, _FetchFailed) else f"no whole answer within {TIMEOUT:g} s"
-            log.warning("issuer_unavailable", issuer=issuer.slug, reason=reason)
+            log.warning("issuer_unavailable", issuer=issuer.slug, reason=_why(error))
         else:
             FETCHES.labels("fetched").inc()
             kept.keys = keys
@@ -154,6 +153,14 @@ class IssuerKeys:
                 log.warning("issuer_keys_unfit", issuer=issuer.slug, reasons=dict(unfit))
         finally:
             kept.fetching = None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, _FetchFailed):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"no whole answer within {TIMEOUT:g} s"
+    return f"can't be asked ({type(error).__name__}: {error})"
 
 
 def fit_keys(document: Any) -> tuple[dict[str, Key], Tally[str]]:

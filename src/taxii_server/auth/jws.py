@@ -118,9 +118,13 @@ def verify(
             issuer=parsed.claims["iss"],
             options={f"require_{name}": True for name in required} | {"leeway": LEEWAY, "verify_at_hash": False},
         )
+        same = claims == parsed.claims
     except JOSEError as error:
         raise NotAuthenticated("token's signature is wrong") from error
-    if claims != parsed.claims:
+    except RecursionError as error:
+        # it was parsed before, but jose parses it again and has less of the stack left
+        raise NotAuthenticated("token is nested too deeply") from error
+    if not same:
         raise NotAuthenticated("token reads in two ways")
 
 
@@ -184,12 +188,17 @@ def _octets(segment: str) -> bytes:
 
 def _json_object(octets: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(octets.decode("utf-8"), object_pairs_hook=_once)
+        value = json.loads(octets.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise NotAuthenticated("token is not JSON") from error
     if not isinstance(value, dict):
         raise NotAuthenticated("token holds no JSON object")
     return value
+
+
+def _no_number(name: str) -> float:
+    """Refuse NaN and the infinities, which Python reads and JSON doesn't have (RFC 8259 §6)."""
+    raise NotAuthenticated("token is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taxii_server.auth import jws
+from taxii_server.auth import certificates, jws
 from taxii_server.auth.tokens import LONGEST_LIFETIME, NAME, SCOPES, rights_in
 from taxii_server.domain.access import BOTH, Presented, Right
 from taxii_server.domain.errors import NotAuthenticated
@@ -33,12 +33,16 @@ _REQUIRED = ("aud", "iat", "exp", "iss")
 
 @dataclass(frozen=True, slots=True)
 class OutsideToken:
-    """A token as it reads; proves nothing. `named` are the claims that can name a client."""
+    """A token as it reads; proves nothing.
+
+    `named` are the claims that can name a client; `certificate` is the thumbprint of the one that it is bound to.
+    """
 
     text: str
     parsed: Parsed
     presented: Presented
     named: dict[str, str]
+    certificate: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,7 @@ def read(text: str, parsed: Parsed) -> OutsideToken:
     if not isinstance(issuer, str) or url_problem(issuer):
         raise NotAuthenticated("token is of another issuer")
     _audiences(claims)
-    if "cnf" in claims:
-        # RFC 7800: it is bound to a key that we don't ask its bearer to prove
-        raise NotAuthenticated("token is bound to a key")
+    certificate = certificates.confirmed(claims)
     jti = claims.get("jti")
     if jti is not None and (not isinstance(jti, str) or not NAME.fullmatch(jti)):
         raise NotAuthenticated("token's jti is malformed")
@@ -106,7 +108,7 @@ def read(text: str, parsed: Parsed) -> OutsideToken:
     if lifetime > LONGEST_LIFETIME.total_seconds():
         raise NotAuthenticated("token lives longer than a day")
     named = {name: value for name, value in claims.items() if _nameable(name) and _nameable(value)}
-    return OutsideToken(text, parsed, Presented(issuer=issuer, kid=str(kid), jti=jti), named)
+    return OutsideToken(text, parsed, Presented(issuer=issuer, kid=str(kid), jti=jti), named, certificate)
 
 
 def check(token: OutsideToken, issuer: OutsideIssuer) -> None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from taxii_server.auth import jws
+from taxii_server.auth import certificates, jws
 from taxii_server.auth.jws import Parsed
 from taxii_server.domain.access import Presented, Right
 from taxii_server.domain.errors import NotAuthenticated
@@ -55,12 +55,13 @@ class Unverified:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token with a good signature says."""
+    """What a token with a good signature says; `certificate` is the thumbprint of the one that it is bound to."""
 
     client_id: str
     rights: frozenset[Right]
     expires_at: int
     jti: str
+    certificate: bytes | None = None
 
 
 def scope_of(rights: Iterable[Right]) -> str:
@@ -84,10 +85,14 @@ def issue(
     rights: Iterable[Right],
     lifetime: timedelta,
     jti: str | None = None,
+    certificate: bytes | None = None,
 ) -> str:
-    """Write and sign an access token for this server, which is both its issuer and its audience."""
+    """Write and sign an access token for this server, which is both its issuer and its audience.
+
+    With the thumbprint of a certificate it is good with that alone (RFC 8705 §3).
+    """
     now = int(time.time())
-    claims = {
+    claims: dict[str, Any] = {
         "iss": issuer,
         "sub": client_id,
         "client_id": client_id,
@@ -97,6 +102,8 @@ def issue(
         "jti": jti or str(uuid4()),
         "scope": scope_of(rights),
     }
+    if certificate is not None:
+        claims["cnf"] = certificates.confirmation(certificate)
     pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return jws.sign(claims, pem, _ALGORITHM, {"typ": _TYPE, "kid": kid})
 
@@ -160,6 +167,7 @@ class Tokens:
             raise NotAuthenticated("token's sub names no client")
         if not NAME.fullmatch(claims["jti"]) or not _SCOPE.fullmatch(claims["scope"]):
             raise NotAuthenticated("token's jti or scope is malformed")
+        certificates.confirmed(claims)
         jws.check_times(claims, now)
 
 
@@ -191,4 +199,5 @@ def _verified(token: str, parsed: Parsed, public_jwk: str) -> Claims:
         rights=rights_in(claims["scope"]),
         expires_at=claims["exp"],
         jti=claims["jti"],
+        certificate=certificates.confirmed(claims),
     )

@@ -1,7 +1,8 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable`, `Erasable` and `Traceable` are proof of a check: `permissions` constructs them and nothing else does, and
-storage takes collection and clearance from them only, so no query can forget either.
+`Readable`, `Writable`, `Erasable`, `Traceable`, `Whole` and `Submissions` are proof of a check: `permissions` constructs them and
+nothing else does. Storage takes collection and clearance from them only, and a transaction is held to the one that it
+was opened with, so no query can forget either.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ class Validation(StrEnum):
 
     STRICT = "strict"
     STRUCTURAL = "structural"
+
+
+class Authentication(StrEnum):
+    """What a client must show with each request; a token stands for what it was got with."""
+
+    ANY = "any"
+    """A secret or a certificate of its own, whichever it has."""
+
+    CERTIFICATE = "certificate"
+    """A certificate of its own. It has no secret."""
+
+    BOTH = "both"
+    """A certificate of its own, and its secret."""
 
 
 class Attribution(StrEnum):
@@ -129,12 +143,15 @@ class Presented:
 class Caller:
     """Who asks, and the place the request is about: the answer of the caller statement.
 
-    `token` is the one that was shown, if one was; `asked_at` the database's time.
+    `token` is the one that was shown, if one was; `certificate` the thumbprint of one of the client's own; `credential`
+    says in a word for the log how it authenticated; `asked_at` is the database's time.
     """
 
     principal: Principal
     place: Place
     token: Presented | None = field(default=None, compare=False)
+    certificate: bytes | None = field(default=None, compare=False)
+    credential: str = field(default="", compare=False)
     asked_at: datetime | None = field(default=None, compare=False)
 
 
@@ -177,3 +194,21 @@ class Traceable:
     collection_id: UUID
     member: int | None
     clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A collection with all it holds, whatever its level and whoever brought it: for the operator and for upkeep."""
+
+    collection_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """What became of the add requests of one member."""
+
+    member: int
+
+
+Proof = Readable | Writable | Erasable | Traceable | Whole | Submissions
+"""What a transaction can be held to."""

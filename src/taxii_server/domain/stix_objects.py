@@ -83,7 +83,7 @@ class Columns:
 
     `version` and `version_at` are None for an object with neither `modified` nor `created`: the server's date of
     addition stands in (§3.4.1). `level` is None for an object without a known TLP marking. `names_creator`: it has a
-    `created_by_ref`, whatever stands in it.
+    `created_by_ref`, on whatever level of nesting and whatever stands in it.
     """
 
     stix_id: str
@@ -103,6 +103,7 @@ class Parsed:
     value: Any
     digest: bytes
     problems: tuple[str, ...]
+    names_creator: bool = False
 
 
 def parse(octets: bytes) -> Parsed:
@@ -130,7 +131,7 @@ def parse(octets: bytes) -> Parsed:
         hooks.problems.append(f"nested more than {MOST_LEVELS} levels deep")
     elif b"\\u0000" in octets and _holds_nul(value):
         hooks.problems.append("holds the character NUL (\\u0000)")
-    return Parsed(value, digest, tuple(hooks.problems))
+    return Parsed(value, digest, tuple(hooks.problems), hooks.names_creator)
 
 
 def columns(parsed: Parsed) -> Columns:
@@ -148,6 +149,13 @@ def columns(parsed: Parsed) -> Columns:
     stix_type = _type_of(found)
     stix_id = _id_of(found, stix_type)
     version, version_at = _version_of(found, stix_type)
+    pretended = tlp.misstated(found)
+    if pretended is not None:
+        message = (
+            f"has the id of the marking-definition of TLP:{pretended.text}, and doesn't say TLP:{pretended.text}: "
+            "leave it out, or send it as it is published"
+        )
+        raise Refused(message)
     return Columns(
         stix_id=stix_id,
         stix_type=stix_type,
@@ -156,7 +164,7 @@ def columns(parsed: Parsed) -> Columns:
         version_at=version_at,
         digest=parsed.digest,
         level=tlp.level_of(found),
-        names_creator="created_by_ref" in found,
+        names_creator=parsed.names_creator,
     )
 
 
@@ -184,9 +192,11 @@ class _Hooks:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.names_creator = False
 
     def pairs(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
+        self.names_creator = self.names_creator or "created_by_ref" in found
         if len(found) != len(items):
             twice = next(name for name, count in Counter(name for name, _ in items).items() if count > 1)
             self.problems.append(f"property {_shown(twice)} occurs twice in one JSON object")

@@ -1,6 +1,7 @@
 """The Traffic Light Protocol as an order of levels, and the marking-definitions that stand for them.
 
-Both generations are known: TLP 1.0 as STIX 2.0 and 2.1 define it, and TLP 2.0 as published for STIX 2.1.
+Both generations are known: TLP 1.0 as STIX 2.0 and 2.1 define it, and TLP 2.0 as published for STIX 2.1. So is the id
+that OpenCTI gives AMBER+STRICT.
 """
 
 from __future__ import annotations
@@ -41,7 +42,15 @@ _TLP2 = {
     "939a9414-2ddd-4d32-a0cd-375ea402b003": Level.AMBER_STRICT,
     "e828b379-4e03-4974-9ac4-e53a884c97c1": Level.RED,
 }
-MARKING_LEVELS: Mapping[str, Level] = {f"marking-definition--{uuid}": level for uuid, level in (_TLP1 | _TLP2).items()}
+# OpenCTI and what is built for it mark AMBER+STRICT with this, not with TLP 2.0's: unknown, it would travel as unmarked.
+_OPENCTI = {"826578e1-40ad-459f-bc73-ede076f81f37": Level.AMBER_STRICT}
+MARKING_LEVELS: Mapping[str, Level] = {
+    f"marking-definition--{uuid}": level for uuid, level in (_TLP1 | _TLP2 | _OPENCTI).items()
+}
+_WORDS: Mapping[str, Level] = {f"{before}{level.text.lower()}": level for level in Level for before in ("", "tlp:")} | {
+    "white": Level.CLEAR,
+    "tlp:white": Level.CLEAR,
+}
 
 
 def level_of(stix_object: Mapping[str, object]) -> Level | None:
@@ -53,12 +62,30 @@ def level_of(stix_object: Mapping[str, object]) -> Level | None:
     others are marked with.
     """
     levels = [
-        MARKING_LEVELS[text.lower()]
+        MARKING_LEVELS[reference]
         for name in ("object_marking_refs", "granular_markings")
-        for text in _texts(stix_object.get(name))
-        if text.lower() in MARKING_LEVELS
+        for reference in (text.strip().lower() for text in _texts(stix_object.get(name)))
+        if reference in MARKING_LEVELS
     ]
     return max(levels, default=Level.CLEAR if _is_tlp_marking(stix_object.get("id")) else None)
+
+
+def misstated(stix_object: Mapping[str, object]) -> Level | None:
+    """Give the level whose own marking-definition this pretends to be while naming another level, or none; else None.
+
+    It may say so as TLP 1.0, TLP 2.0 or OpenCTI do, with other words beside.
+    """
+    stix_id = stix_object.get("id")
+    own = MARKING_LEVELS.get(stix_id.lower()) if isinstance(stix_id, str) else None
+    if own is None:
+        return None
+    definition, extensions = stix_object.get("definition"), stix_object.get("extensions")
+    said = [stix_object.get("name"), stix_object.get("x_opencti_definition")]
+    said += definition.values() if isinstance(definition, dict) else []
+    parts = extensions.values() if isinstance(extensions, dict) else []
+    said += [part.get("tlp_2_0") for part in parts if isinstance(part, dict)]
+    named = {_WORDS[word.lower()] for word in said if isinstance(word, str) and word.lower() in _WORDS}
+    return None if named == {own} else own
 
 
 def _texts(value: object) -> Iterator[str]:

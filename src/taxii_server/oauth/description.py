@@ -40,7 +40,9 @@ _Error = Literal[
     "temporarily_unavailable",
     "server_error",
 ]
-_Method = Literal["client_secret_basic", "client_secret_post"]
+_Method = Literal["client_secret_basic", "client_secret_post", "self_signed_tls_client_auth"]
+_METHODS: Final[list[_Method]] = ["client_secret_basic", "client_secret_post"]
+_BY_CERTIFICATE_TOO: Final[list[_Method]] = [*_METHODS, "self_signed_tls_client_auth"]
 _WORD: Final = f"({'|'.join(SCOPES.values())})"
 _COORDINATE: Final = "^[A-Za-z0-9_-]{43}$"
 
@@ -102,8 +104,21 @@ class ServerMetadata(BaseModel):
         default=[], max_length=0, description="Empty: there is no authorization endpoint."
     )
     grant_types_supported: list[Literal["client_credentials"]] = [GRANT]
-    token_endpoint_auth_methods_supported: list[_Method] = ["client_secret_basic", "client_secret_post"]
-    revocation_endpoint_auth_methods_supported: list[_Method] = ["client_secret_basic", "client_secret_post"]
+    token_endpoint_auth_methods_supported: list[_Method] = _METHODS
+    revocation_endpoint_auth_methods_supported: list[_Method] = _METHODS
+    tls_client_certificate_bound_access_tokens: Literal[True] | None = Field(
+        default=None,
+        description="Tokens got over a connection with a certificate of the client's own are good with that alone "
+        "(RFC 8705 §3). Left out where this server takes no client certificates.",
+    )
+
+
+BY_CERTIFICATE: Final[Json] = {
+    "token_endpoint_auth_methods_supported": _BY_CERTIFICATE_TOO,
+    "revocation_endpoint_auth_methods_supported": _BY_CERTIFICATE_TOO,
+    "tls_client_certificate_bound_access_tokens": True,
+}
+"""What the metadata say where clients may show certificates (RFC 8705 §2.1, §3.3)."""
 
 
 _NO_STORE = header("Cache-Control", "Kept by nobody.", "no-store", pattern="^no-store$", example="no-store")
@@ -117,7 +132,7 @@ _CREDENTIALS: Final = {
     "client_secret": {
         "type": "string",
         "format": "password",
-        "description": "The client's secret, unless it is sent by HTTP Basic.",
+        "description": "The client's secret, unless it is sent by HTTP Basic or the client has a certificate.",
     },
 }
 _FORM_SCHEMA = Component(
@@ -160,6 +175,10 @@ _FORM_REFUSALS: Final[Mapping[int, tuple[str, Sequence[Component]]]] = {
     408: ("The form did not arrive in time.", []),
     413: ("The form has more than 64 KiB.", []),
     415: ("The body is no form, or is packed.", []),
+    429: (
+        "This client asks too often, or too many logins from its address have failed. Wait the seconds of `Retry-After`.",
+        [RETRY_AFTER],
+    ),
     500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
     503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
 }
@@ -173,8 +192,10 @@ def token() -> Json:
         "get_token",
         "Get an access token",
         "Exchanges a client's id and secret for a short-lived access token (client credentials, RFC 6749 §4.4). The client "
-        "authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both. There are no "
-        "refresh tokens: ask again when the token has ended.",
+        "authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both; where the "
+        "metadata list `self_signed_tls_client_auth`, also by its certificate and `client_id` alone (RFC 8705 §2.2). Got with "
+        "a certificate of the client's own, a token is good with that one alone (§3). There are no refresh tokens: ask "
+        "again when the token has ended.",
         _FORM_SCHEMA,
         good,
         "The form is malformed, or asks for what this client can't have.",

@@ -15,6 +15,7 @@ from taxii_server.oauth import description
 from taxii_server.oauth.description import FORM, GRANT, ServerMetadata, TokenAnswer
 from taxii_server.oauth.errors import NO_STORE
 from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys, revoke_own_token
+from taxii_server.web.proxies import client_address, client_certificate
 
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
@@ -26,8 +27,8 @@ _KEYS_KEEP = {"Cache-Control": "public, max-age=300"}
 _PARAMETERS = frozenset({"grant_type", "scope", "client_id", "client_secret", "token", "token_type_hint"})
 
 
-def router(issuing: TokenIssuing) -> APIRouter:
-    """Build the face's routes over what issuing tokens takes."""
+def router(issuing: TokenIssuing, *, certificates: bool = False) -> APIRouter:
+    """Build the face's routes over what issuing tokens takes, and whether a proxy hands client certificates over."""
     routes = APIRouter()
     metadata = ServerMetadata(
         issuer=issuing.issuer,
@@ -36,22 +37,28 @@ def router(issuing: TokenIssuing) -> APIRouter:
         jwks_uri=f"{issuing.issuer}/.well-known/jwks.json",
         service_documentation=f"{issuing.issuer}/docs",
         scopes_supported=list(SCOPES.values()),
+        **(description.BY_CERTIFICATE if certificates else {}),
     )
 
     @routes.post("/oauth2/token", response_model=None, openapi_extra=description.token())
     async def token(request: Request) -> JSONResponse:
         """Exchange a client's id and secret for a short-lived access token (client credentials, RFC 6749 §4.4).
 
-        The client authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both.
+        The client authenticates by HTTP Basic (`client_secret_basic`) or in the form (`client_secret_post`), not both; or by
+        its certificate and `client_id` alone (`self_signed_tls_client_auth`, RFC 8705 §2.2).
         """
         form = _form_of(await _body_of(request))
         _refuse_query(request)
-        client_id, secret = _client_of(request.headers.getlist("authorization"), form)
+        certificate = client_certificate(request.scope)
+        client_id, secret = _client_of(request.headers.getlist("authorization"), form, certificate)
         if (grant := form.get("grant_type")) != GRANT:
             if grant is None:
                 raise OAuthError("invalid_request", "grant_type is missing; send grant_type=client_credentials")
             raise OAuthError("unsupported_grant_type", "The only grant_type here is client_credentials")
-        issued = await issue_token(issuing, client_id=client_id, secret=secret, scope=form.get("scope"))
+        with issuing.failed_logins.login(client_address(request.scope)):
+            issued = await issue_token(
+                issuing, client_id=client_id, secret=secret, scope=form.get("scope"), certificate=certificate
+            )
         answer = TokenAnswer(
             access_token=issued.access_token,
             expires_in=int(issued.expires_in.total_seconds()),
@@ -67,10 +74,12 @@ def router(issuing: TokenIssuing) -> APIRouter:
         """
         form = _form_of(await _body_of(request))
         _refuse_query(request)
-        client_id, secret = _client_of(request.headers.getlist("authorization"), form)
+        certificate = client_certificate(request.scope)
+        client_id, secret = _client_of(request.headers.getlist("authorization"), form, certificate)
         if (revoked := form.get("token")) is None:
             raise OAuthError("invalid_request", "token is missing")
-        await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked)
+        with issuing.failed_logins.login(client_address(request.scope)):
+            await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked, certificate=certificate)
         return Response(headers=NO_STORE)
 
     @routes.head("/.well-known/jwks.json", include_in_schema=False)
@@ -83,7 +92,7 @@ def router(issuing: TokenIssuing) -> APIRouter:
     @routes.get("/.well-known/oauth-authorization-server", response_model=None, openapi_extra=description.metadata())
     async def server_metadata() -> JSONResponse:
         """Describe the token endpoint to clients that configure themselves (RFC 8414)."""
-        return JSONResponse(metadata.model_dump(), headers=_KEYS_KEEP)
+        return JSONResponse(metadata.model_dump(exclude_none=True), headers=_KEYS_KEEP)
 
     return routes
 
@@ -124,12 +133,12 @@ def _refuse_query(request: Request) -> None:
         raise OAuthError("invalid_request", "Parameters belong in the body, not in the URL")
 
 
-def _client_of(authorization: list[str], form: dict[str, str]) -> tuple[str, str]:
-    """Find the client's id and secret in one place (§2.3.1)."""
+def _client_of(authorization: list[str], form: dict[str, str], certificate: str | None) -> tuple[str, str | None]:
+    """Find the client's id and secret in one place (§2.3.1), or its id alone beside a certificate (RFC 8705 §2)."""
     if not authorization:
-        if "client_id" not in form or "client_secret" not in form:
+        if "client_id" not in form or ("client_secret" not in form and not certificate):
             raise NotAuthenticated("no client authentication")
-        return form["client_id"], form["client_secret"]
+        return form["client_id"], form.get("client_secret")
     if len(authorization) > 1 or "client_secret" in form:
         raise OAuthError("invalid_request", "The client must authenticate in one way only")
     credentials = basic_credentials(authorization[0])

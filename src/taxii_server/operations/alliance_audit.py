@@ -53,10 +53,10 @@ def entries(step: Step, done: object) -> Iterator[Entry]:
     named = step.act.keywords
     if step.act.func is levels.relevel:
         told = {"versions": done, "level": _plain(named["level"])}
-        yield Entry(of_collection(named["collection_id"]), Act.OBJECTS_RELEVELED, OPERATOR, told)
+        yield Entry(of_collection(named["where"].collection_id), Act.OBJECTS_RELEVELED, OPERATOR, told)
         return
     if step.act.func is alliance.remove_collection:
-        yield Entry(of_collection(named["collection_id"]), Act.OBJECTS_PRUNED, OPERATOR, {"versions": done})
+        yield Entry(of_collection(named["where"].collection_id), Act.OBJECTS_PRUNED, OPERATOR, {"versions": done})
     details = {name: _plain(value) for name, value in named.items()}
     yield Entry(ALLIANCE, _ACTS[step.act.func][step.kind], OPERATOR, {"what": step.what, **details})
 

@@ -134,6 +134,8 @@ async def tie(
             f"A subject is 1 to {_LONGEST_SUBJECT} printable characters, exactly as the tokens have it."
         )
     async with db.write() as connection:
+        # an apply under way may be about to give the issuer another name or claim, which it does only if nobody is tied
+        await alliance.take_turn(connection)
         trusted = await issuers.lock(connection, issuer)
         if trusted is None:
             known = [one.slug for one in await issuers.read(connection) if not one.removed]
@@ -249,7 +251,7 @@ async def reach(db: Database, client_id: str) -> Reach:
     async with db.read() as connection:
         client = await storage.find(connection, client_id)
         if client is None:
-            raise await _unknown(connection, client_id)
+            raise await no_client(connection, client_id)
         principal = Principal(
             client=client.id,
             client_id=client.client_id,
@@ -271,11 +273,12 @@ async def reach(db: Database, client_id: str) -> Reach:
 async def _locked(connection: Connection, client_id: str) -> Client:
     client = await storage.lock(connection, client_id)
     if client is None:
-        raise await _unknown(connection, client_id)
+        raise await no_client(connection, client_id)
     return client
 
 
-async def _unknown(connection: Connection, client_id: str) -> OperatorError:
+async def no_client(connection: Connection, client_id: str) -> OperatorError:
+    """Say that there is no such client, and which one was perhaps meant."""
     hint = did_you_mean(client_id, [each.client_id for each in await storage.listing(connection)])
     return OperatorError(f"There is no client {client_id!r}{hint or '.'} taxii-server client list shows all.")
 

@@ -91,16 +91,14 @@ class Ledger:
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         self._waiting.append((disclosure, written))
-        if self._writer is None:
+        if self._writer is None or self._writer.done():
             # in a context of its own: what it does is not one request's
             self._writer = loop.create_task(self._write(), context=Context())
             self._writer.add_done_callback(self._ended)
         return written
 
     def _ended(self, writer: asyncio.Task[None]) -> None:
-        self._writer = None
-        if self._waiting:
-            # it ends when nothing waits; this one was ended
+        if writer.cancelled() or writer.exception() is not None:
             log.error("ledger_writer_ended", cancelled=writer.cancelled(), waiting=len(self._waiting))
             _tell([self._waiting.popleft() for _ in range(len(self._waiting))], LedgerUnavailable())
 
@@ -109,6 +107,8 @@ class Ledger:
             some = self._take()
             if some:
                 await self._commit(some)
+        # at once: who is told that its row is written may hand over the next before this task counts as done
+        self._writer = None
 
     def _take(self) -> list[Waiting]:
         """Take everything that waits, up to a bound. Who gave up meanwhile is sent nothing and passed over."""

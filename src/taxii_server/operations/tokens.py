@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -11,6 +11,8 @@ from uuid import uuid4
 import structlog
 
 from taxii_server.auth import jws, outside_tokens, tokens
+from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.audit import KEYS, OPERATOR, Act, Entry, of_member
 from taxii_server.domain.audit import client as by_client
@@ -20,7 +22,7 @@ from taxii_server.storage import audit, issuers, revoked_tokens, signing_keys
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
-    from taxii_server.domain.access import Right
+    from taxii_server.domain.access import Caller, Right
     from taxii_server.storage.engine import Database
     from taxii_server.storage.issuers import StoredIssuer
 
@@ -39,6 +41,8 @@ class TokenIssuing:
     issuer: str
     lifetime: timedelta
     db: Database
+    limits: ClientLimits = field(default_factory=ClientLimits)
+    failed_logins: FailedLogins = field(default_factory=FailedLogins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,17 @@ class RevokedToken:
     changed: bool
 
 
-async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, scope: str | None = None) -> IssuedToken:
-    """Issue a token to a client.
+async def issue_token(
+    issuing: TokenIssuing,
+    *,
+    client_id: str,
+    secret: str | None,
+    scope: str | None = None,
+    certificate: str | None = None,
+) -> IssuedToken:
+    """Issue a token to a client, by its secret, its certificate or both.
+
+    Where it shows a certificate of its own, the token is bound to that (RFC 8705 §3).
 
     Without `scope` the token carries all the client was issued with; with it, exactly what it asks for. Asking for more
     than the client was issued with, or for what we don't know, is refused and not cut down in silence, because a tool
@@ -68,11 +81,18 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
     by the member's grants, at each request.
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
+        NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
-    client = await issuing.identifier.client(client_id, secret)
+    caller = await issuing.identifier.client(client_id, secret, certificate)
+    with await issuing.limits.under_way(caller.principal):
+        return await _issue(issuing, caller, wanted)
+
+
+async def _issue(issuing: TokenIssuing, caller: Caller, wanted: frozenset[Right] | None) -> IssuedToken:
+    client = caller.principal
     rights = client.rights if wanted is None else wanted
     if not rights <= client.rights:
         message = f"This client can have no more than: {tokens.scope_of(client.rights)}"
@@ -89,37 +109,42 @@ async def issue_token(issuing: TokenIssuing, *, client_id: str, secret: str, sco
         rights=rights,
         lifetime=lifetime,
         jti=jti,
+        certificate=caller.certificate,
     )
     # the token goes out once this is durable
     details = {"client": client.client_id, "scope": tokens.scope_of(rights), "jti": jti, "kid": key.kid}
     stream = of_member(client.member_slug)
-    async with issuing.db.write(stream) as connection:
+    async with issuing.db.write(turn=stream) as connection:
         await audit.append_locking(connection, Entry(stream, Act.TOKEN_ISSUED, by_client(client), details))
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
-    log.info("token_issued", **said)
+    log.info("token_issued", **said, credential=caller.credential, bound=caller.certificate is not None)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
 
 
-async def revoke_own_token(issuing: TokenIssuing, *, client_id: str, secret: str, token: str) -> None:
+async def revoke_own_token(
+    issuing: TokenIssuing, *, client_id: str, secret: str | None, token: str, certificate: str | None = None
+) -> None:
     """Refuse a client's own token from the next request on (RFC 7009 §2.1).
 
     What is no token, another client's or ended already is left as it is, and its sender isn't told (§2.2).
 
     Raises:
-        NotAuthenticated: if the client's id and secret don't hold.
+        NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
     """
-    own = await issuing.identifier.own_token(client_id, secret, token)
-    if own is not None:
-        principal, token_of = own
-        ends = datetime.fromtimestamp(token_of.expires_at, UTC)
-        presented = token_of.presented
-        await _revoke(issuing.db, presented.issuer, str(presented.jti), ends, who=by_client(principal))
+    client, own = await issuing.identifier.own_token(client_id, secret, token, certificate)
+    with await issuing.limits.under_way(client):
+        if own is not None:
+            ends = datetime.fromtimestamp(own.expires_at, UTC)
+            who = by_client(client)
+            await _revoke(issuing.db, own.presented.issuer, str(own.presented.jti), ends, who=who)
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
     """Refuse a token, ours or an outside issuer's, from the next request on, on every worker.
 
-    Its signature isn't asked about: what nobody signed is refused anyway.
+    Its signature isn't asked about: what nobody signed is refused anyway. So nor is its end believed: it is refused for as
+    long as a token can live.
 
     Raises:
         OperatorError: if it is none that would be let in, or has no jti.
@@ -134,8 +159,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
         raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
-    expires_at = datetime.fromtimestamp(jws.instant(parsed.claims, "exp", fractions=True), UTC)
-    return await _revoke(db, presented.issuer, presented.jti, expires_at, who=OPERATOR)
+    return await _revoke(db, presented.issuer, presented.jti, None, who=OPERATOR)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:

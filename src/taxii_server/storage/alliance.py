@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from taxii_server.domain.access import Collection, Grant, Policy, Right
+from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks, issuers
+from taxii_server.storage import bounds, clocks, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -24,6 +24,7 @@ from taxii_server.storage.tables import (
     grants,
     members,
     object_versions,
+    removed_collections,
     trust_groups,
 )
 
@@ -199,13 +200,14 @@ async def put_member(connection: Connection, slug: str, name: str, kind: str) ->
 async def remove_member(connection: Connection, slug: str) -> None:
     """Take a member's grants and clients; its row stays, because what it brought stays."""
     member_id = select(members.c.id).where(members.c.slug == slug).scalar_subquery()
+    # its own row first: who is issuing a client to it holds that, and the client is there to be refused afterwards
+    await connection.execute(update(members).where(members.c.slug == slug).values(removed_at=func.now()))
     await connection.execute(delete(grants).where(grants.c.member_id == member_id))
     await connection.execute(
         update(clients)
         .where(clients.c.member_id == member_id, clients.c.revoked_at.is_(None))
         .values(revoked_at=func.now())
     )
-    await connection.execute(update(members).where(members.c.slug == slug).values(removed_at=func.now()))
 
 
 async def add_collection(connection: Connection, collection: StoredCollection) -> None:
@@ -230,20 +232,23 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, collection_id: UUID) -> int:
+async def remove_collection(connection: Connection, where: Whole) -> int:
     """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
     moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
+    await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
     return moved
 
 
-async def count_versions(connection: Connection, collection_id: UUID) -> int:
+async def count_versions(connection: Connection, where: Whole) -> int:
     """Count what a collection holds."""
-    counted = select(func.count()).where(object_versions.c.collection_id == collection_id)
+    counted = select(func.count()).where(object_versions.c.collection_id == where.collection_id)
     return (await connection.execute(counted)).scalar_one()
 
 

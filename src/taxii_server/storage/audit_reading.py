@@ -31,14 +31,27 @@ ENDS = text("""
     SELECT stream, seq, digest FROM ends
 """)
 
-_ROWS = "SELECT stream, seq, at, act, who, details, digest FROM audit_events"
-
 # The next acts in the order of stream and number. Walks pk_audit_events.
-AFTER = text(_ROWS + " WHERE (stream, seq) > (:stream, :seq) ORDER BY stream, seq LIMIT :rows")
+AFTER = text("""
+    SELECT stream, seq, at, act, who, details, digest
+      FROM audit_events
+     WHERE (stream, seq) > (:stream, :seq)
+     ORDER BY stream, seq LIMIT :rows
+""")
 # The next acts of one stream. Walks pk_audit_events.
-OF_STREAM = text(_ROWS + " WHERE stream = :stream AND seq > :seq ORDER BY seq LIMIT :rows")
+OF_STREAM = text("""
+    SELECT stream, seq, at, act, who, details, digest
+      FROM audit_events
+     WHERE stream = :stream AND seq > :seq
+     ORDER BY seq LIMIT :rows
+""")
 # The acts before one of a stream, newest first. Walks pk_audit_events back.
-BACK = text(_ROWS + " WHERE stream = :stream AND seq < :seq ORDER BY seq DESC LIMIT :rows")
+BACK = text("""
+    SELECT stream, seq, at, act, who, details, digest
+      FROM audit_events
+     WHERE stream = :stream AND seq < :seq
+     ORDER BY seq DESC LIMIT :rows
+""")
 # What stands at some places. Probes pk_audit_events.
 AT = text("""
     SELECT audit_events.stream, audit_events.seq, audit_events.digest

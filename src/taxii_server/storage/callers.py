@@ -15,7 +15,17 @@ from uuid import UUID
 
 from sqlalchemy import column, text
 
-from taxii_server.domain.access import Attribution, Collection, Grant, Place, Policy, Right, TrustGroup, Validation
+from taxii_server.domain.access import (
+    Attribution,
+    Authentication,
+    Collection,
+    Grant,
+    Place,
+    Policy,
+    Right,
+    TrustGroup,
+    Validation,
+)
 from taxii_server.domain.issuers import OutsideIssuer
 from taxii_server.domain.tlp import Level
 
@@ -31,14 +41,14 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 256
 
-# Reads, by unique key: uq_clients_client_id or ix_clients_subject, ix_issuers_issuer, pk_members, pk_signing_keys, pk_revoked_tokens, uq_trust_groups_slug, pk_collections or
+# Reads, by unique key: uq_clients_client_id, ix_clients_subject or pk_client_certificates, ix_issuers_issuer, pk_members, pk_signing_keys, pk_revoked_tokens, uq_trust_groups_slug, pk_collections or
 # uq_collections_trust_group_id_alias, pk_grants, pk_collection_clocks; and ix_client_secrets_client for at most a
 # handful of digests. Whether the group is visible at all stops at the first visible grant: it walks the member's part
 # of pk_grants with pk_collections, or the group's part of uq_collections_trust_group_id_alias with pk_grants.
 # statement_timestamp(), because inside a write transaction now() is when the transaction began.
 _CALLER = """
     SELECT client.id AS client, client.client_id, client.rights AS client_rights,
-           client.collections AS client_collections,
+           client.collections AS client_collections, client.authentication,
            client.revoked_at IS NOT NULL AS client_revoked,
            coalesce(client.expires_at <= statement_timestamp(), false) AS client_expired,
            member.id AS member, member.slug AS member_slug,
@@ -49,6 +59,10 @@ _CALLER = """
                    FROM client_secrets AS secret
                   WHERE secret.client = client.id
                     AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp())) AS digests,
+           EXISTS (SELECT
+                     FROM client_certificates AS own
+                    WHERE own.thumbprint = CAST(:certificate AS bytea)
+                      AND own.client = client.id) AS certificate_held,
            (SELECT key.public_jwk
               FROM signing_keys AS key
              WHERE key.kid = CAST(:kid AS text)
@@ -71,7 +85,11 @@ _CALLER = """
               FROM clients AS tied
              WHERE tied.issuer = outside.slug
                AND tied.subject = CAST(:named AS jsonb) ->> outside.claim
-               AND tied.revoked_at IS NULL))
+               AND tied.revoked_at IS NULL),
+           (SELECT pinned.client
+              FROM client_certificates AS pinned
+             WHERE pinned.thumbprint = CAST(:certificate AS bytea)
+               AND CAST(:by_certificate AS boolean)))
       LEFT JOIN members AS member ON member.id = client.member_id
       LEFT JOIN LATERAL (
            SELECT trust_group.id, trust_group.slug, trust_group.title, trust_group.description
@@ -100,8 +118,9 @@ _CALLER = """
            ) AS feed ON true
 """
 _COLUMNS = (
-    "client client_id client_rights client_collections client_revoked client_expired "
-    "member member_slug member_suspended member_removed asked_at digests public_jwk token_revoked issuer_slug jwks_uri audience algorithms "
+    "client client_id client_rights client_collections authentication client_revoked client_expired "
+    "member member_slug member_suspended member_removed asked_at digests certificate_held public_jwk token_revoked "
+    "issuer_slug jwks_uri audience algorithms "
     "trust_group_id trust_group_slug trust_group_title trust_group_description "
     "collection_id alias title description validation ceiling unmarked_level unmarked_refused owner_only attribution "
     "grant_rights clearance changes last_added"
@@ -152,16 +171,17 @@ class KnownClient:
     member_slug: str
     member_suspended: bool
     member_removed: bool
+    authentication: Authentication = Authentication.ANY
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The answer of the caller statement.
 
-    `digests` are those of the client's live secrets; `public_jwk` is None when no key of that id verifies any more;
-    `token_revoked` and `issuer`, an
-    outside one, are about the token asked about; `changes` is the named collection's, for comparing a replica with;
-    `asked_at` is the database's time.
+    `digests` are those of the client's live secrets, `certificate_held` says whether the certificate asked about is one of
+    its own; `public_jwk` is None when no key of that id verifies any more; `token_revoked` and `issuer`, an outside one, are
+    about the token asked about; `changes` is the named collection's, for comparing a replica with; `asked_at` is the
+    database's time.
     """
 
     client: KnownClient | None
@@ -171,6 +191,7 @@ class Found:
     issuer: OutsideIssuer | None
     place: Place
     changes: int | None
+    certificate_held: bool = False
     asked_at: datetime | None = field(default=None, compare=False)
 
 
@@ -180,12 +201,15 @@ async def look_up(
     client_id: str | None,
     token: Presented | None = None,
     named: Mapping[str, str] | None = None,
+    certificate: bytes | None = None,
+    by_certificate: bool = False,
     trust_group: str | None = None,
     collection: str | None = None,
 ) -> Found:
     """Run the caller statement; `collection` is an id or an alias. A name that can't exist is looked up all the same.
 
-    With `named`, the claims of an outside token that can name a client, its issuer's configuration says which one does.
+    With `named`, the claims of an outside token that can name a client, its issuer's configuration says which one does. `certificate`
+    is the thumbprint of the one that was shown; with `by_certificate` it alone says whose request this is.
     """
     reference = _speakable(collection)
     by_id = reference is not None and _UUID.fullmatch(reference) is not None
@@ -197,6 +221,8 @@ async def look_up(
             "issuer": None if token is None else token.issuer,
             "named": None if named is None else json.dumps(dict(named)),
             "jti": None if token is None else _speakable(token.jti),
+            "certificate": certificate,
+            "by_certificate": by_certificate,
             "trust_group": _speakable(trust_group),
             "collection_id": reference if by_id else None,
             "alias": None if by_id else reference,
@@ -211,6 +237,7 @@ async def look_up(
         issuer=None if row.issuer_slug is None or token is None else _issuer(row, token.issuer),
         place=_place(row),
         changes=row.changes,
+        certificate_held=row.certificate_held,
         asked_at=row.asked_at,
     )
 
@@ -255,6 +282,7 @@ def _client(row: Any) -> KnownClient | None:
         member_slug=row.member_slug,
         member_suspended=row.member_suspended,
         member_removed=row.member_removed,
+        authentication=Authentication(row.authentication),
     )
 
 

@@ -79,7 +79,8 @@ async def put(connection: Connection, issuer: StoredIssuer) -> None:
 
 async def remove(connection: Connection, slug: str) -> None:
     """Trust an issuer no more, and refuse the clients that only it could vouch for."""
+    # its own row first: who is tying a client to it holds that, and the client is there to be refused afterwards
+    await connection.execute(update(issuers).where(issuers.c.slug == slug).values(removed_at=func.now()))
     await connection.execute(
         update(clients).where(clients.c.issuer == slug, clients.c.revoked_at.is_(None)).values(revoked_at=func.now())
     )
-    await connection.execute(update(issuers).where(issuers.c.slug == slug).values(removed_at=func.now()))

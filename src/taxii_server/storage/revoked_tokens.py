@@ -11,10 +11,22 @@ if TYPE_CHECKING:
 
     from taxii_server.storage.engine import Connection
 
+# An issuer may use a jti again, so of two ends the later one counts: a row that ends sooner makes room. Counting those
+# lets the deletion end before the insertion begins. Probes pk_revoked_tokens.
 _ADD = text("""
+    WITH until AS (
+        SELECT least(CAST(:expires_at AS timestamptz), statement_timestamp() + CAST(:at_most AS interval)) AS expires_at
+    ), sooner AS (
+        DELETE FROM revoked_tokens AS ended
+         USING until
+         WHERE ended.issuer = :issuer AND ended.jti = :jti AND ended.expires_at < until.expires_at
+     RETURNING ended.jti
+    )
     INSERT INTO revoked_tokens (issuer, jti, expires_at)
-    VALUES (:issuer, :jti, least(CAST(:expires_at AS timestamptz), statement_timestamp() + CAST(:at_most AS interval)))
+    SELECT :issuer, :jti, until.expires_at
+      FROM until, (SELECT count(*) AS rows FROM sooner) AS gone
         ON CONFLICT (issuer, jti) DO NOTHING
+    RETURNING (SELECT count(*) = 0 FROM sooner) AS is_new
 """)
 
 # One row a revocation, gone soon after the token's own end: a scan of what is there.
@@ -28,7 +40,7 @@ async def add(
 ) -> bool:
     """Refuse a token until it would have expired, or for `at_most`, whichever is sooner; False if it was refused already."""
     values = {"issuer": issuer, "jti": jti, "expires_at": expires_at, "at_most": at_most}
-    return (await connection.execute(_ADD, values)).rowcount > 0
+    return bool((await connection.execute(_ADD, values)).scalar())
 
 
 async def purge(connection: Connection, *, keep: timedelta) -> int:

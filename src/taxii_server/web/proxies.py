@@ -1,5 +1,7 @@
 """Who really asks, where proxies stand in between: what a proxy says counts only if the operator trusts its address.
 
+It says whence a client came, and what certificate it showed.
+
 The web server's own handling of `X-Forwarded-For` is off, so the address of a connection is always that of its other end.
 """
 
@@ -9,16 +11,28 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
+import structlog
+from prometheus_client import Counter
+
+from taxii_server.domain.errors import NotAuthenticated
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
+
+IGNORED = Counter(
+    "taxii_client_certificate_headers_ignored", "Headers with a client certificate that came from no trusted proxy."
+)
 
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 # more proxies than anybody chains; what a client wrote before them is never looked at
 _MOST_HOPS: Final = 16
 _LONGEST_ADDRESS: Final = 64
 _NOWHERE: Final = "unknown"
+_CERTIFICATES: Final = "taxii.client_certificates"
 _ONE_COLON: Final = 1
 
 
@@ -48,21 +62,49 @@ def client_address(scope: Scope) -> str:
     return client[0] if client else _NOWHERE
 
 
-class Forwarded:
-    """ASGI middleware around everything: puts the client's address into the scope, where everybody looks for it."""
+def client_certificate(scope: Scope) -> str | None:
+    """Give what a trusted proxy says of the certificate that the client of this request showed it; None if nothing.
 
-    def __init__(self, app: ASGIApp, trusted: TrustedProxies) -> None:
-        """Take the application, and whom to believe."""
+    Raises:
+        NotAuthenticated: if it says so twice: then one of the two may be the client's own word.
+    """
+    certificates: Sequence[bytes] = scope.get(_CERTIFICATES, ())
+    if len(certificates) > 1:
+        raise NotAuthenticated("several client certificates")
+    return certificates[0].decode("latin-1").strip() if certificates else None
+
+
+class Forwarded:
+    """ASGI middleware around everything: puts what trusted proxies say of the client into the scope."""
+
+    def __init__(self, app: ASGIApp, trusted: TrustedProxies, certificate_header: str | None = None) -> None:
+        """Take the application, whom to believe, and the header in which they hand certificates over, if they do."""
         self._app = app
         self._trusted = trusted
+        self._certificate = None if certificate_header is None else certificate_header.lower().encode("ascii")
+        self._told = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through with its client in the place of the proxy."""
-        if scope["type"] == "http" and scope.get("client"):
-            peer = _address(scope["client"][0])
-            if peer in self._trusted:
-                scope["client"] = (_last_untrusted(scope, self._trusted, scope["client"][0]), 0)
+        if scope["type"] == "http":
+            peer = scope["client"][0] if scope.get("client") else None
+            trusted = peer is not None and _address(peer) in self._trusted
+            if self._certificate is not None:
+                self._hand_over(scope, trusted=trusted)
+            if peer is not None and trusted:
+                scope["client"] = (_last_untrusted(scope, self._trusted, peer), 0)
         await self._app(scope, receive, send)
+
+    def _hand_over(self, scope: Scope, *, trusted: bool) -> None:
+        """Take the certificate off a trusted proxy's request; off anybody else's it is as if it weren't there."""
+        found = [value for name, value in scope["headers"] if name == self._certificate]
+        if trusted:
+            scope[_CERTIFICATES] = found
+        elif found:
+            IGNORED.inc()
+            if not self._told:
+                self._told = True
+                log.warning("client_certificate_ignored", peer=client_address(scope))
 
 
 def _last_untrusted(scope: Scope, trusted: TrustedProxies, nearest: str) -> str:

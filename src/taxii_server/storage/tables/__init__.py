@@ -5,18 +5,26 @@ names both.
 """
 
 from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
-from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.alliance import collections, grants, members, removed_collections, trust_groups
 from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
 from taxii_server.storage.tables.disclosures import disclosures
-from taxii_server.storage.tables.identity import client_secrets, clients, issuers, revoked_tokens, signing_keys
+from taxii_server.storage.tables.identity import (
+    client_certificates,
+    client_secrets,
+    clients,
+    issuers,
+    revoked_tokens,
+    signing_keys,
+)
 
 __all__ = [
     "activity_batches",
     "audit_events",
     "audit_heads",
     "client_activity",
+    "client_certificates",
     "client_readings",
     "client_secrets",
     "clients",
@@ -29,6 +37,7 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "removed_collections",
     "revoked_tokens",
     "signing_keys",
     "statuses",

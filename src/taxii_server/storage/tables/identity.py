@@ -53,6 +53,9 @@ clients = Table(
     # both or neither: an outside issuer vouches for this client, by this value of its claim
     Column("issuer", ForeignKey("issuers.slug")),
     Column("subject", Text),
+    # what it must show with each request
+    Column("authentication", Text, nullable=False, server_default=text("'any'")),
+    CheckConstraint("authentication IN ('any', 'certificate', 'both')", name="authentication"),
     CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="issuer_and_subject"),
     Index("ix_clients_subject", "issuer", "subject", unique=True, postgresql_where=text("revoked_at IS NULL")),
     CheckConstraint("rights <@ ARRAY['read', 'write']", name="rights"),
@@ -66,6 +69,18 @@ client_secrets = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("created_at", instant, nullable=False, server_default=func.now()),
     Column("expires_at", instant),
+)
+
+client_certificates = Table(
+    "client_certificates",
+    metadata,
+    # SHA-256 of the DER; a certificate is one client's at most
+    Column("thumbprint", LargeBinary, primary_key=True),
+    Column("client", ForeignKey("clients.id"), nullable=False, index=True),
+    Column("subject", Text, nullable=False),
+    Column("not_before", instant, nullable=False),
+    Column("not_after", instant, nullable=False),
+    Column("added_at", instant, nullable=False, server_default=func.now()),
 )
 
 signing_keys = Table(

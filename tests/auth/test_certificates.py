@@ -1,0 +1,242 @@
+"""Certificates as a proxy hands them over, and as operators have them in files."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxii_server.auth import certificates
+from taxii_server.domain.errors import NotAuthenticated, OperatorError
+from tests.auth.certified import byte_sequence, certificate, escaped_pem, thumbprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography.x509 import Certificate
+
+SIEM = certificate()
+PEM = SIEM.public_bytes(Encoding.PEM)
+DER = SIEM.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        byte_sequence(SIEM),
+        escaped_pem(SIEM),
+        escaped_pem(SIEM).replace("%0A", "%0D%0A"),
+        PEM.decode().replace("\n", " "),
+    ],
+    ids=["rfc 9440", "nginx", "with carriage returns", "on one line"],
+)
+def test_each_form_is_the_same_certificate(header: str) -> None:
+    assert certificates.shown(header).thumbprint == thumbprint(SIEM)
+
+
+@pytest.mark.parametrize("header", [None, ""])
+def test_no_certificate_is_none(header: str | None) -> None:
+    assert certificates.shown(header) is certificates.NONE
+
+
+WRONG = [
+    "x",
+    ":",
+    "::",
+    ":x:",
+    ":AAAA:",
+    f":{'A' * 1000}:",
+    byte_sequence(SIEM)[:-1],
+    f"{byte_sequence(SIEM)}, {byte_sequence(SIEM)}",
+    f"{byte_sequence(SIEM)};a=1",
+    f":{b64encode(DER + b'x').decode()}:",
+    f":{b64encode(DER[:-1]).decode()}:",
+    f":{b64encode(DER + DER).decode()}:",
+    escaped_pem(SIEM) * 2,
+    f"{escaped_pem(SIEM)},{escaped_pem(SIEM)}",
+    escaped_pem(SIEM).replace("CERTIFICATE", "TRUSTED%20CERTIFICATE"),
+    escaped_pem(SIEM)[:-60],
+    "-----BEGIN%20CERTIFICATE-----" + "%20" * 5000,
+    "-----BEGIN CERTIFICATE-----" + " " * 16_000,
+    ":" + "A" * 20_000 + ":",
+    "CN=siem",
+    'Subject="CN=siem"',
+    "\xff",
+]
+
+
+@pytest.mark.parametrize("header", WRONG, ids=map(str, range(len(WRONG))))
+def test_what_is_no_certificate_is_refused(header: str) -> None:
+    """Whatever else came with the request: this proxy isn't set up as its operator thinks."""
+    with pytest.raises(NotAuthenticated) as refusal:
+        certificates.shown(header)
+
+    assert refusal.value.reason in {"client certificate is malformed", "client certificate is too large"}
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=200))
+def test_nothing_in_the_header_is_a_fault(text: str) -> None:
+    for header in (text, f":{text}:", f"-----BEGIN%20CERTIFICATE-----{text}-----END%20CERTIFICATE-----"):
+        try:
+            certificates.shown(header)
+        except NotAuthenticated:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("made", "lacking"),
+    [
+        (lambda: certificate(until=timedelta(seconds=-5)), "client certificate has expired"),
+        (lambda: certificate(since=timedelta(minutes=5)), "client certificate is not yet valid"),
+    ],
+    ids=["expired", "not yet valid"],
+)
+def test_outside_its_time_it_is_as_if_none_was_shown(made: Callable[[], Certificate], lacking: str) -> None:
+    """Whatever the proxy lets through."""
+    assert certificates.shown(byte_sequence(made())) == certificates.Shown(None, lacking)
+
+
+def test_a_certificate_expires_while_it_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is what it says, not that it held."""
+    header = byte_sequence(SIEM)
+    assert certificates.shown(header).thumbprint is not None
+
+    later = SIEM.not_valid_after_utc + timedelta(seconds=1)
+    monkeypatch.setattr(certificates, "datetime", SimpleNamespace(now=lambda _: later))
+
+    assert certificates.shown(header).lacking == "client certificate has expired"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [PEM, DER, b"Certificate:\n    Data: as openssl x509 -text writes it\n" + PEM, PEM.replace(b"\n", b"\r\n")],
+    ids=["pem", "der", "text before", "windows"],
+)
+def test_a_file_is_pem_or_der(octets: bytes) -> None:
+    read = certificates.of_file(octets)
+
+    assert read.thumbprint == thumbprint(SIEM)
+    assert read.subject == "CN=siem"
+    assert read.not_after == SIEM.not_valid_after_utc
+
+
+def _key_pem() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _of(key: object) -> bytes:
+    return certificate("weak", key).public_bytes(Encoding.PEM)  # type: ignore[arg-type] # some are no keys of clients
+
+
+@pytest.mark.parametrize(
+    ("octets", "told"),
+    [
+        (lambda: PEM + _key_pem(), "holds a private key"),
+        (_key_pem, "holds a private key"),
+        (lambda: PEM + PEM, "several certificates"),
+        (lambda: b"", "can be read"),
+        (lambda: b"nonsense", "can be read"),
+        (lambda: b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "holds no certificate"),
+        (lambda: PEM.replace(b"\n", b"\n=", 3), "damaged"),
+        (lambda: PEM[:200], "holds no certificate"),
+        (lambda: _of(rsa.generate_private_key(65537, 1024)), "has 1024 bits"),  # noqa: S505 - refused
+        (lambda: _of(ec.generate_private_key(ec.SECP256K1())), "curve secp256k1"),
+        (lambda: _of(dsa.generate_private_key(2048)), "neither RSA nor"),
+        (lambda: certificate(until=timedelta(seconds=-5)).public_bytes(Encoding.PEM), "expired on"),
+        (lambda: certificate(uses=[ExtendedKeyUsageOID.SERVER_AUTH]).public_bytes(Encoding.PEM), "lacks clientAuth"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_a_file_that_no_client_should_have_is_refused(octets: Callable[[], bytes], told: str) -> None:
+    """With what would be right."""
+    with pytest.raises(OperatorError, match=told):
+        certificates.of_file(octets())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: certificate(uses=[ExtendedKeyUsageOID.CLIENT_AUTH]),
+        lambda: certificate(uses=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]),
+        lambda: certificate(key=ec.generate_private_key(ec.SECP384R1())),
+        lambda: certificate(key=rsa.generate_private_key(65537, 2048)),
+        lambda: certificate(since=timedelta(days=1)),
+    ],
+    ids=["for clients", "for anything", "P-384", "RSA", "ahead of its time"],
+)
+def test_other_files_are_taken(made: Callable[[], Certificate]) -> None:
+    """One that begins tomorrow too: that is how one is exchanged in time."""
+    whole = made()
+
+    assert certificates.of_file(whole.public_bytes(Encoding.PEM)).thumbprint == thumbprint(whole)
+
+
+def test_a_confirmation_is_read_as_it_is_written() -> None:
+    """RFC 8705 §3.1: base64url of the SHA-256 of the DER, without padding."""
+    said = certificates.confirmation(thumbprint(SIEM))
+
+    assert list(said) == ["x5t#S256"]
+    assert len(said["x5t#S256"]) == 43
+    assert certificates.confirmed({"cnf": said}) == thumbprint(SIEM)
+    assert certificates.confirmed({}) is None
+
+
+BOUND = certificates.confirmation(bytes(32))["x5t#S256"]
+
+
+@pytest.mark.parametrize(
+    "cnf",
+    [
+        None,
+        {},
+        [],
+        "x",
+        {"jkt": BOUND},
+        {"jwk": {"kty": "EC"}},
+        {"kid": "x"},
+        {"x5t#S256": BOUND, "jkt": BOUND},
+        {"x5t": BOUND},
+        {"X5T#S256": BOUND},
+        {"x5t#S256": None},
+        {"x5t#S256": [BOUND]},
+        {"x5t#S256": ""},
+        {"x5t#S256": f"{BOUND}="},
+        {"x5t#S256": BOUND[:-1]},
+        {"x5t#S256": f"{BOUND}A"},
+        {"x5t#S256": f"{BOUND[:-1]}{'B' if BOUND[-1] != 'B' else 'C'}"},
+        {"x5t#S256": f" {BOUND[:-1]}"},
+    ],
+    ids=str,
+)
+def test_a_confirmation_of_another_kind_or_spelling_is_refused(cnf: object) -> None:
+    """What its bearer would have to prove can't be asked, so it proves nothing (RFC 7800 §3.1)."""
+    with pytest.raises(NotAuthenticated):
+        certificates.confirmed({"cnf": cnf})
+
+
+def test_ed25519_is_taken() -> None:
+    """Its signatures have no hash of their own."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    now = SIEM.not_valid_before_utc
+    whole = (
+        x509.CertificateBuilder()
+        .subject_name(SIEM.subject)
+        .issuer_name(SIEM.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now)
+        .not_valid_after(SIEM.not_valid_after_utc)
+        .sign(key, None)
+    )
+
+    assert certificates.of_file(whole.public_bytes(Encoding.PEM)).thumbprint == thumbprint(whole)
