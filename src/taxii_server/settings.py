@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     signing_key_lifetime: timedelta = timedelta(days=90)
     status_keep: timedelta = timedelta(days=7)
     activity_interval: timedelta = timedelta(seconds=15)
+    audit_head_interval: timedelta = timedelta(minutes=5)
+    audit_head_file: Path | None = None
 
     validator_processes: Annotated[int, Field(ge=1, le=256)] | None = None
     log_format: Literal["console", "json"] | None = None
@@ -223,6 +225,14 @@ class Settings(BaseSettings):
             message = "must lie between one second and ten minutes"
             raise ValueError(message)
         return pause
+
+    @field_validator("audit_head_interval")
+    @classmethod
+    def _often(cls, interval: timedelta) -> timedelta:
+        if not timedelta(seconds=10) <= interval <= timedelta(days=1):
+            message = "must lie between ten seconds and a day"
+            raise ValueError(message)
+        return interval
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:

@@ -84,11 +84,11 @@ async def test_a_recall_costs_a_stated_number_of_statements(exchange: Exchange) 
 
 
 async def test_a_push_costs_the_same_for_one_object_and_for_hundreds(exchange: Exchange) -> None:
-    """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status."""
+    """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status, audit."""
     for count in (1, 300):
         envelope = {"objects": [indicator(id=f"indicator--{uuid4()}") for _ in range(count)]}
         with statements(Engine) as sent:
             answer = await exchange.post(envelope, name="fraud-intel/scratch")
 
         assert answer.json()["success_count"] == count
-        assert len(sent) == 7, sent
+        assert len(sent) == 8, sent

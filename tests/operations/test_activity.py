@@ -25,7 +25,7 @@ from taxii_server.storage.engine import Database
 from tests.auth.alliance import Alliance, alliance_in, statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Hashable, Iterator
 
     from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
@@ -48,12 +48,12 @@ class Shaky(Database):
     fault: str | None = None
 
     @asynccontextmanager
-    async def write(self, where: Proof | None = None) -> AsyncIterator[Connection]:
+    async def write(self, where: Proof | None = None, *, turn: Hashable = None) -> AsyncIterator[Connection]:
         if self.fault == "gone":
             raise DatabaseGone
         if self.fault == "refuses":
             raise IntegrityError("a statement", {}, Exception("refused"))
-        async with super().write(where) as connection:
+        async with super().write(where, turn=turn) as connection:
             yield connection
         if self.fault == "answer lost":
             raise DatabaseGone

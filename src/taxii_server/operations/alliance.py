@@ -14,10 +14,11 @@ import structlog
 
 from taxii_server.domain import permissions
 from taxii_server.domain.access import Grant, Policy
+from taxii_server.operations import alliance_audit
 from taxii_server.operations.alliance_file import Alliance
 from taxii_server.operations.alliance_plan import Plan, compare
 from taxii_server.storage import alliance as storage
-from taxii_server.storage import clocks, levels
+from taxii_server.storage import audit, clocks, levels
 from taxii_server.storage.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,9 @@ async def apply(db: Database, wanted: Alliance, *, prune: bool = False, dry_run:
             await storage.free_names(connection, found.renamed)
         for step in found.steps:
             if step.act is not None:
-                await step.act(connection)
+                done = await step.act(connection)
+                for entry in alliance_audit.entries(step, done):
+                    await audit.append(connection, entry)
     for step in found.changes:
         log.info("alliance_changed", kind=step.kind.value, what=step.what)
     return found

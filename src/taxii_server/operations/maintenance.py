@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,13 +14,16 @@ import structlog
 
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain import permissions
+from taxii_server.domain.audit import ALLIANCE, KEYS, OPERATOR, SERVER, Act, Entry
 from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_versions import standings
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.domain.tlp import Level
-from taxii_server.operations import durations
+from taxii_server.operations import content_audit, durations
 from taxii_server.storage import (
     activity,
+    alliance,
+    audit,
     clocks,
     migrations,
     removals,
@@ -99,16 +103,21 @@ async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -
             expired[retention.name] = await _expire(db, retention)
         key = await keys.current()
         async with db.write() as connection:
+            await signing_keys.take_turns(connection)
             old_keys = await signing_keys.purge(connection, keep=_OLD_KEYS_KEPT)
+            for kid, public_jwk in old_keys.items():
+                # heads that it signed must stay checkable
+                forgotten = {"kid": kid, "key": json.loads(public_jwk)}
+                await audit.append(connection, Entry(KEYS, Act.SIGNING_KEY_FORGOTTEN, SERVER, forgotten))
             ended_tokens = await revoked_tokens.purge(connection, keep=_ENDED_TOKENS_KEPT)
             await activity.purge(connection, workers=_WORKERS_KEPT, revoked=_REVOKED_KEPT)
-    log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=old_keys)
+    log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=len(old_keys))
     return Maintained(
         ran=True,
         statuses=purged,
         expired=expired,
         signing_key=key.kid,
-        old_signing_keys=old_keys,
+        old_signing_keys=len(old_keys),
         revoked_tokens=ended_tokens,
     )
 
@@ -153,6 +162,11 @@ async def _expire(db: Database, retention: Retention) -> int:
             old = await stored_versions.added_before(connection, retention.collection_id, retention.before, BATCH)
             if old:
                 await removals.remove(connection, retention.collection_id, old, reason="retention")
+                contents = [one.content for one in old]
+                before = {"before": to_taxii(retention.before)}
+                await content_audit.write(
+                    connection, retention.collection_id, Act.OBJECTS_EXPIRED, SERVER, contents, before
+                )
         removed += len(old)
         if len(old) < BATCH:
             return removed
@@ -168,7 +182,10 @@ async def advance_clocks(db: Database, *, by: timedelta) -> int:
         furthest = durations.write(FURTHEST_AHEAD)
         raise OperatorError(f"A clock more than {furthest} ahead of the database's time refuses writes: name less.")
     async with db.write() as connection:
+        await alliance.take_turn(connection)
         moved = await storage.advance_clocks(connection, by=by)
+        advanced = {"clocks": moved, "by": durations.write(by)}
+        await audit.append(connection, Entry(ALLIANCE, Act.CLOCKS_ADVANCED, OPERATOR, advanced))
     log.info("clocks_advanced", collections=moved, by=str(by))
     return moved
 

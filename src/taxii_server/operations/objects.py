@@ -11,19 +11,22 @@ from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
-from taxii_server.domain import permissions, stix_versions
+from taxii_server.domain import audit, permissions, stix_versions
 from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.filters import Exactly, Filter, Keyword
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations import content_audit
+from taxii_server.operations.content_audit import NOTHING_MORE
 from taxii_server.operations.validation import Accepted, Rejected
 from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
     from taxii_server.domain.disclosures import Recipient
@@ -121,6 +124,7 @@ async def add_objects(
         collection.trust_group_id,
         slices,
         recheck=target,
+        who=audit.client(caller.principal),
     )
 
 
@@ -132,11 +136,13 @@ async def store(
     slices: Sequence[bytes],
     *,
     recheck: Callable[[Connection], Awaitable[Writable]],
+    who: str,
+    told: Mapping[str, str] = NOTHING_MORE,
 ) -> Status:
     """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
 
     `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
-    a change of its rules takes the same lock.
+    a change of its rules takes the same lock. `who` brings them, and `told` is what the audit is told besides.
     """
     requested_at = datetime.now(UTC)
     verdicts = await validators.judge(slices, target.policy.validation)
@@ -162,6 +168,10 @@ async def store(
             member=target.member,
             client=target.client,
         )
+        if status.stored:
+            added = {"status": str(status_id), "refused": len(status.failures), **told}
+            contents = _contents(accepted, outcomes, target.member)
+            await content_audit.write(connection, target.collection_id, Act.OBJECTS_ADDED, who, contents, added)
     return status
 
 
@@ -222,6 +232,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
             member=target.member,
             client=target.client,
         )
+        await content_audit.write(
+            connection,
+            target.collection_id,
+            Act.OBJECTS_DELETED,
+            audit.client(caller.principal),
+            [one.content for one in going],
+            {"object": stix_id},
+        )
 
 
 def _dates(
@@ -256,6 +274,21 @@ def _admitted(verdicts: Sequence[Verdict], target: Writable) -> list[Verdict]:
         else:
             admitted.append(Rejected(verdict.columns.stix_id, verdict.columns.version, refusal))
     return admitted
+
+
+def _contents(accepted: Sequence[Accepted], outcomes: Sequence[Outcome], member: int) -> list[Content]:
+    return [
+        Content(
+            outcome.place.date_added,
+            outcome.place.stix_id,
+            outcome.place.form,
+            outcome.version,
+            verdict.columns.digest,
+            member,
+        )
+        for verdict, outcome in zip(accepted, outcomes, strict=True)
+        if isinstance(outcome, Store)
+    ]
 
 
 def _status(

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from taxii_server.domain import permissions
 from taxii_server.domain.access import Readable, Writable
+from taxii_server.domain.audit import OPERATOR
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.filters import ALL_VERSIONS, Filter
 from taxii_server.domain.statuses import Detail
@@ -82,7 +83,16 @@ async def import_objects(
     slices = cut(body)
     done = 0
     for batch in _batches(slices):
-        status = await objects.store(db, validators, target, where.collection.trust_group_id, batch, recheck=again)
+        status = await objects.store(
+            db,
+            validators,
+            target,
+            where.collection.trust_group_id,
+            batch,
+            recheck=again,
+            who=OPERATOR,
+            told={"as": member},
+        )
         stored = status.stored or 0
         report.stored += stored
         report.already_there += len(status.successes) - stored

@@ -238,17 +238,18 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, where: Whole) -> None:
-    """Delete a collection with all it holds; what it held is noted in deleted_versions, without the bodies."""
+async def remove_collection(connection: Connection, where: Whole) -> int:
+    """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
     collection_id = where.collection_id
     await bounds.hold_to(connection, where)
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
-    await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
+    moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
     await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
+    return moved
 
 
 async def count_versions(connection: Connection, where: Whole) -> int:

@@ -68,8 +68,11 @@ _RETIRE = text("""
     RETURNING kid
 """)
 
+_PUBLIC = text("SELECT kid, public_jwk FROM signing_keys")
+
 _PURGE = text("""
     DELETE FROM signing_keys WHERE verifies_until < statement_timestamp() - CAST(:keep AS interval)
+    RETURNING kid, public_jwk
 """)
 
 
@@ -149,9 +152,14 @@ async def retire(connection: Connection, kid: str | None) -> list[str]:
     return list((await connection.execute(_RETIRE, {"kid": kid})).scalars())
 
 
-async def purge(connection: Connection, *, keep: timedelta) -> int:
-    """Delete the keys that stopped verifying longer than `keep` ago; how many there were."""
-    return (await connection.execute(_PURGE, {"keep": keep})).rowcount
+async def purge(connection: Connection, *, keep: timedelta) -> dict[str, str]:
+    """Delete the keys that stopped verifying longer than `keep` ago; their public JWKs, by id."""
+    return {row.kid: row.public_jwk for row in await connection.execute(_PURGE, {"keep": keep})}
+
+
+async def public_jwks(connection: Connection) -> dict[str, str]:
+    """Give the public JWKs of all keys there are, those that ended too, by id."""
+    return {row.kid: row.public_jwk for row in await connection.execute(_PUBLIC)}
 
 
 def _sealed(row: Any) -> SealedKey:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
 
+from taxii_server.domain.audit import Content
 from taxii_server.domain.recalls import StandingRecall
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.storage import arrays
@@ -41,6 +42,11 @@ class StoredVersion:
     def stix_id(self) -> str:
         """The object it is a version of."""
         return self.place.stix_id
+
+    @property
+    def content(self) -> Content:
+        """What the audit says of it."""
+        return Content(self.date_added, self.stix_id, self.place.form, self.version, self.digest, self.member)
 
 
 # All versions of some objects. Probes the unique key, one object after the other.
