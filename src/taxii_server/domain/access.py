@@ -76,7 +76,7 @@ class Principal:
     """A client whose credentials hold.
 
     `rights` and `collections` are what its issue and, with a token, the token's scope leave of its member's grants;
-    `collections` is None where the client was not narrowed to some.
+    `collections` is None where the client was not narrowed to some; `quota` is the most octets its member may store.
     """
 
     client: int
@@ -85,6 +85,7 @@ class Principal:
     member_slug: str
     rights: frozenset[Right] = BOTH
     collections: frozenset[UUID] | None = None
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,14 @@ class Readable:
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """A collection that the caller may add to, and as whom; `client` is None for the operator."""
+    """A collection that the caller may add to, and as whom; `client` is None for the operator, `quota` if there is none."""
 
     collection_id: UUID
     member: int
     client: int | None
     clearance: Level
     policy: Policy
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ def writable(caller: Caller) -> Writable:
         client=caller.principal.client,
         clearance=_clearance(caller),
         policy=collection.policy,
+        quota=caller.principal.quota,
     )
 
 
@@ -216,7 +217,7 @@ def operator_readable(collection: Collection) -> Readable:
     return Readable(collection.id, Level.RED)
 
 
-def operator_writable(collection: Collection, member: int) -> Writable:
+def operator_writable(collection: Collection, member: int, quota: int | None = None) -> Writable:
     """Let the operator add to any collection in a member's name, by the same rules for what is added."""
     return Writable(
         collection_id=collection.id,
@@ -224,6 +225,7 @@ def operator_writable(collection: Collection, member: int) -> Writable:
         client=None,
         clearance=Level.RED,
         policy=collection.policy,
+        quota=quota,
     )
 
 

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from prometheus_client import Counter
+
 from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
+
+
+NO_ROOM = Counter("taxii_quota_refusals", "Objects refused because their member's quota has no room for them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ async def store(
             status_id,
             [(verdict.columns, verdict.body) for verdict in accepted],
         )
-        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes)
+        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
         await statuses.write(
             connection,
             status,
@@ -258,6 +263,7 @@ def _status(
     requested_at: datetime,
     verdicts: Sequence[Verdict],
     outcomes: Sequence[Outcome],
+    quota: int | None,
 ) -> Status:
     successes: list[Detail] = []
     failures: list[Detail] = []
@@ -273,6 +279,10 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
+        elif isinstance(outcome, NoRoom):
+            NO_ROOM.inc()
+            said = _NO_ROOM.format(quota=quota, left=outcome.left, octets=outcome.octets)
+            failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), said))
         elif isinstance(outcome, Withdrawn):
             failures.append(
                 Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _withdrawn(outcome.recall))
@@ -292,6 +302,10 @@ def _withdrawn(recall: StandingRecall) -> str:
     )
 
 
+_NO_ROOM = (
+    "your member has a quota of {quota} octets, and of these {left} are left; this version takes {octets}. Delete what your "
+    "member brought and nobody needs any more, or ask the operator for a larger quota"
+)
 _NOT_YOURS = (
     "another member was the first to bring this object, and in this collection only that member may add versions of it: "
     "share yours as an object with an id of its own"

@@ -71,12 +71,12 @@ async def import_objects(
         owner = await members.find(connection, member)
         if owner is None:
             raise await unknown(connection, member)
-    target = permissions.operator_writable(where.collection, owner.id)
+    target = permissions.operator_writable(where.collection, owner.id, owner.quota)
 
     async def again(connection: Connection) -> Writable:
         # its rules may have changed since
         named = await named_collection(connection, str(where.collection.id))
-        return permissions.operator_writable(named.collection, owner.id)
+        return permissions.operator_writable(named.collection, owner.id, owner.quota)
 
     report = report or Imported(where.name)
     slices = cut(body)

@@ -101,6 +101,8 @@ class Database:
             async with self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=True)
                 yield connection
+                # not rolled back: after that the driver forgets what it prepared, and each page would be planned anew
+                await connection.commit()
 
     @asynccontextmanager
     async def write(self, where: Proof | None = None) -> AsyncIterator[AsyncConnection]:

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide
 from taxii_server.domain.stix_versions import standings
-from taxii_server.storage import arrays, clocks, stored_versions
+from taxii_server.storage import arrays, clocks, stored_octets, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,8 +67,11 @@ async def add(
     stored, recalled = await stored_versions.of_objects_and_recalls(
         connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}
     )
+    room = None
+    if target.quota is not None and incoming:
+        room = target.quota - await stored_octets.of_member(connection, target.member)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
-    plan = await asyncio.to_thread(_plan, stored, recalled, target, clock, incoming)
+    plan = await asyncio.to_thread(_plan, stored, recalled, target, clock, incoming, room)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
         await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
@@ -93,6 +96,7 @@ def _plan(
     target: Writable,
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],
+    room: int | None,
 ) -> _Plan:
     unmarked = target.policy.unmarked_level
     outcomes = decide(
@@ -103,6 +107,8 @@ def _plan(
         owner_only=target.policy.owner_only,
         clearance=target.clearance,
         recalled=recalled,
+        octets=[len(body) for _, body in incoming],
+        room=room,
     )
     new = [
         (outcome, columns, body)

@@ -140,3 +140,14 @@ statuses = Table(
     Column("successes", Text, nullable=False),
     Column("failures", Text, nullable=False),
 )
+
+# Kept by triggers on object_versions; the server can only read it.
+stored_octets = Table(
+    "stored_octets",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("member", Integer, nullable=False, index=True),
+    Column("versions", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    PrimaryKeyConstraint("collection_id", "member"),
+)
