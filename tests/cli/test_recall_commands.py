@@ -75,13 +75,14 @@ def test_an_object_is_recalled_shown_and_lifted(run: Run, add: Add) -> None:
         None,
         "A customer's own address",
     )
-    assert again["recalled"] == [{**shown, "changed": False}]
+    assert again["recalled"] == [{**shown, "changed": False, "recipients": None}]
     assert "was recalled by the operator at" in str(refused.message)
     assert "A customer's own address" in str(refused.message)
     assert [one.get("revoked") for one in held(run, HERE)] == [None, True]
 
     assert run("recall", "lift", HERE, ONE).out == f"{ONE} may be added again.\n"
     assert run("recall", "lift", HERE, ONE, "--json").json["changed"] is False
+    assert "Nobody had been sent it." in run("recall", "show", HERE, ONE).out
     assert run("recall", "list", HERE, "--json").json[0]["state"] == "lifted"
     assert add(indicator(id=ONE, modified="2999-01-01T00:00:00.000Z")).stored == 1
     assert run("recall", HERE, ONE).code == 0

@@ -107,6 +107,20 @@ _RECALLED = _resource(
     recalled_at=_WHEN,
     lifted_at=_WHEN,
     reason=_TEXT | {"maxLength": 300},
+    recipients=_list(
+        _resource(
+            "member name received first last informed polled_since",
+            member=_TEXT,
+            name=_TEXT,
+            received={"enum": ["content", "listing"]},
+            first=_WHEN,
+            last=_WHEN,
+            informed={"enum": ["all", "some", "none"]},
+            informed_at=_WHEN,
+            polled_at=_WHEN,
+            polled_since=_FLAG,
+        )
+    ),
     versions=_list(_resource("version date_added", version=_TEXT, date_added=_WHEN)),
 )
 RESOURCES: Final[dict[tuple[str, str], Schema]] = {

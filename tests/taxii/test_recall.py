@@ -74,6 +74,12 @@ async def seen(exchange: Exchange, of: str, member: str = "north", name: str = S
     return list(answer.json().get("objects", [])) if answer.status_code == 200 else []
 
 
+async def standing(exchange: Exchange, of: str, member: str = "north") -> Any:
+    answer = await exchange.get(exchange.path(f"objects/{of}/recall/", SCRATCH), member)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 async def refusal(exchange: Exchange, one: Stix, member: str = "north", name: str = SCRATCH) -> str | None:
     """Add one object; give what its failure says, None if it was taken."""
     answer = await exchange.post({"objects": [one]}, member, name)
@@ -238,7 +244,7 @@ async def test_once_more_is_a_success_that_changes_nothing(exchange: Exchange) -
 
     assert again == first
     assert len(await seen(exchange, of)) == 2
-    assert (await exchange.get(exchange.path(f"objects/{of}/recall/", SCRATCH))).json() == first
+    assert await standing(exchange, of) == {**first, "recipients": (await standing(exchange, of))["recipients"]}
 
 
 # Who may
@@ -315,6 +321,86 @@ async def test_nobody_else_learns_how_a_recall_stands(exchange: Exchange) -> Non
     assert (await exchange.get(path, "north")).json() == told
     assert_error(await exchange.get(path, "harbour"), 404)
     assert_error(await exchange.get(exchange.path(f"objects/{new()}/recall/", SCRATCH)), 404)
+
+
+async def test_the_contributor_sees_who_has_it_whom_the_recall_reached_and_who_polled_since(exchange: Exchange) -> None:
+    """By member and not by client; who got the object, who merely its name, and who was sent the revoked version."""
+    of, object_path = new(), exchange.path("objects/", SCRATCH)
+    exchange.clients["harbour-2"] = exchange.alliance.client("harbour")
+    await exchange.add(version(of, 1))
+    by_id = {"match[id]": of}
+    for client in ("harbour", "harbour-2", "amber"):
+        assert (await exchange.get(object_path, client, params=by_id)).json()["objects"]
+    assert (await exchange.get(exchange.path("manifest/", SCRATCH), "green", params=by_id)).json()["objects"]
+    told = await recalled(exchange, of)
+    await exchange.app.state.activity.save()
+    before = {one["member"]: one for one in (await standing(exchange, of))["recipients"]}
+
+    assert {member: (one["received"], one["informed"], one["polled_since"]) for member, one in before.items()} == {
+        "amber": ("content", "none", False),
+        "green": ("listing", "none", False),
+        "harbour": ("content", "none", False),
+    }
+    assert all(one["first"] <= one["last"] <= told["recalled_at"] for one in before.values())
+
+    # an answer that tells of the new version, without its content, informs nobody
+    await exchange.get(exchange.path("manifest/", SCRATCH), "green", params=by_id)
+    await exchange.get(object_path, "amber", params={"added_after": "2999-01-01T00:00:00Z"})
+    [revoked] = (await exchange.get(object_path, "harbour-2", params=by_id)).json()["objects"]
+    await exchange.app.state.activity.save()
+    after = {one["member"]: one for one in (await standing(exchange, of))["recipients"]}
+
+    assert revoked["revoked"] is True
+    assert {member: (one["informed"], one["polled_since"]) for member, one in after.items()} == {
+        "amber": ("none", True),
+        "green": ("none", True),
+        "harbour": ("some", True),
+    }
+    assert after["harbour"]["informed_at"] >= told["recalled_at"]
+    await exchange.get(object_path, "harbour", params=by_id)
+    assert [one["informed"] for one in (await standing(exchange, of))["recipients"]] == ["none", "none", "all"]
+
+
+async def test_who_received_what_was_deleted_is_told_too(exchange: Exchange) -> None:
+    """Versions that were removed before the recall count; nobody can be informed of what can't be revoked."""
+    one = ipv4(value="203.0.113.81")
+    await exchange.add(one)
+    assert await seen(exchange, one["id"], "harbour")
+    assert (await exchange.delete(exchange.path(f"objects/{one['id']}/", SCRATCH))).status_code == 200
+    await exchange.add(one)
+    told = await recalled(exchange, one["id"])
+    [recipient] = (await standing(exchange, one["id"]))["recipients"]
+
+    assert told["outcome"] == "deleted"
+    assert (recipient["member"], recipient["received"], recipient["informed"]) == ("harbour", "content", "none")
+
+
+async def test_each_recall_is_in_the_audit(exchange: Exchange) -> None:
+    """In the transaction that carries it out; one that changes nothing is none."""
+    of = new()
+    await exchange.add(version(of))
+    told = await recalled(exchange, of, reason="not for the audit")
+    await recalled(exchange, of)
+    found = exchange.alliance.execute(
+        "SELECT stream, who, details FROM audit_events WHERE act = 'object_recalled' AND details LIKE %s", f"%{of}%"
+    )
+
+    [(stream, who, details)] = found
+    assert stream == f"collection:{exchange.collection_id(SCRATCH)}"
+    assert who == f"north/{exchange.clients['north'].client_id}"
+    assert json.loads(details)["telling"] == [told["versions"][0]["date_added"]]
+    assert "not for the audit" not in details
+
+
+async def test_a_full_quota_stops_no_recall(exchange: Exchange) -> None:
+    """What takes something back must not be refused for what was stored before."""
+    of = new()
+    await exchange.add(version(of), member="amber")
+    exchange.alliance.execute("UPDATE members SET quota = 1 WHERE slug = 'amber'")
+    try:
+        assert (await recalled(exchange, of, "amber"))["outcome"] == "revoked"
+    finally:
+        exchange.alliance.execute("UPDATE members SET quota = NULL WHERE slug = 'amber'")
 
 
 # It doesn't come back

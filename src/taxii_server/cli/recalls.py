@@ -120,6 +120,22 @@ def show(collection: _Collection, stix_id: _Object, json: output.AsJson = False)
         output.as_json(shown)
         return
     output.table(*_table([shown]), nothing="")
+    print()
+    columns = ["MEMBER", "CLIENT", "RECEIVED", "FIRST", "LAST", "INFORMED", "LAST POLL", "SINCE"]
+    rows = [
+        [
+            one.member,
+            one.client_id,
+            "content" if one.content else "listing",
+            one.first,
+            one.last,
+            one.informed_at,
+            one.polled_at,
+            "yes" if one.polled_since else "no",
+        ]
+        for one in shown.recipients or ()
+    ]
+    output.table(columns, rows, nothing="Nobody had been sent it.")
 
 
 @app.command("list")

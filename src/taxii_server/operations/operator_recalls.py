@@ -8,13 +8,16 @@ from uuid import UUID
 
 import structlog
 
-from taxii_server.domain import permissions
+from taxii_server.domain import audit, permissions
 from taxii_server.domain.access import Recallable
+from taxii_server.domain.audit import Act, Entry
 from taxii_server.domain.errors import NotAllowed, NotFound, OperatorError
 from taxii_server.operations import recalls
 from taxii_server.operations.members import unknown
+from taxii_server.operations.recall_recipients import RecallRecipient, recipients
 from taxii_server.operations.transfer import named_collection
 from taxii_server.storage import alliance, clocks, members
+from taxii_server.storage import audit as audit_rows
 from taxii_server.storage import recalls as storage
 from taxii_server.storage.alliance import NamedCollection
 from taxii_server.storage.engine import Connection, Database
@@ -38,6 +41,7 @@ class Shown:
     reason: str | None
     versions: tuple[Telling, ...]
     changed: bool | None = None
+    recipients: list[RecallRecipient] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ async def recall(
     refused: list[Refused] = []
     for name in [first.name, *(others if everywhere else ())]:
         try:
-            done.append(await _one(db, name, stix_id, acting, reason, dry_run=dry_run))
+            done.append(await _one(db, name, stix_id, (acting, member), reason, dry_run=dry_run))
         except NotAllowed as error:
             refused.append(Refused(name, error.message or error.title))
         except NotFound:
@@ -105,8 +109,10 @@ async def _holds(db: Database, collection_id: UUID, stix_id: str) -> bool:
 
 
 async def _one(
-    db: Database, name: str, stix_id: str, acting: int | None, reason: str | None, *, dry_run: bool
+    db: Database, name: str, stix_id: str, who: tuple[int | None, str | None], reason: str | None, *, dry_run: bool
 ) -> Shown:
+    acting, member = who
+
     async def target(connection: Connection) -> Recallable:
         # its rules may have changed since
         return permissions.operator_recallable((await named_collection(connection, name)).collection, acting)
@@ -119,6 +125,8 @@ async def _one(
         stix_id,
         reason,
         recheck=target,
+        who=audit.OPERATOR,
+        told={} if acting is None else {"as": str(member)},
         dry_run=dry_run,
     )
     async with db.read() as connection:
@@ -126,14 +134,17 @@ async def _one(
 
 
 async def show(db: Database, *, collection: str, stix_id: str) -> Shown:
-    """Tell how the recall of an object stands.
+    """Tell how the recall of an object stands, and who has learned of it.
 
     Raises:
         OperatorError: if there is no such collection, or the object was never recalled there.
     """
     where = await _place(db, collection)
     async with db.read(permissions.operator_whole(where.collection.id)) as connection:
-        return await _shown(connection, where, await _last(connection, where, stix_id))
+        found = await _last(connection, where, stix_id)
+        shown = await _shown(connection, where, found)
+    had = await recipients(db, permissions.operator_traceable(where.collection.id), found)
+    return replace(shown, recipients=had)
 
 
 async def listing(db: Database, *, collection: str) -> list[Shown]:
@@ -162,6 +173,9 @@ async def lift(db: Database, *, collection: str, stix_id: str, reason: str | Non
         if changed:
             at = await storage.lift(connection, where.collection.id, stix_id, reason)
             found = replace(found, lifted_at=at)
+            stream = audit.of_collection(where.collection.id)
+            entry = Entry(stream, Act.RECALL_LIFTED, audit.OPERATOR, {"object": stix_id})
+            await audit_rows.append(connection, entry)
         shown = await _shown(connection, where, found, changed=changed)
     if changed:
         log.info("recall_lifted", collection_id=str(where.collection.id))

@@ -9,31 +9,39 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
 import structlog
 
-from taxii_server.domain import permissions
+from taxii_server.domain import audit, permissions
 from taxii_server.domain.additions import Store
+from taxii_server.domain.audit import Act, Entry
 from taxii_server.domain.errors import NotFound
 from taxii_server.domain.recalls import Outcome, heads
 from taxii_server.domain.statuses import Detail, Status
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations.recall_recipients import by_member, recipients
 from taxii_server.operations.revoking import revocation
+from taxii_server.storage import audit as audit_rows
 from taxii_server.storage import bounds, clocks, object_writes, recalls, removals, statuses, stored_versions
 from taxii_server.storage.recalls import Recall, Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from taxii_server.domain.access import Caller, Recallable
     from taxii_server.operations.objects import Again
+    from taxii_server.operations.recall_recipients import RecipientMember
     from taxii_server.operations.revoking import Revocation
     from taxii_server.storage.clocks import Clock
     from taxii_server.storage.engine import Connection, Database
     from taxii_server.storage.stored_versions import StoredVersion
 
 log = structlog.get_logger(__name__)
+
+NOTHING_MORE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,13 @@ async def recall_object(database: Database, caller: Caller, again: Again, stix_i
 
     collection, _ = permissions.visible(caller)
     return await carry_out(
-        database, permissions.recallable(caller), collection.trust_group_id, stix_id, reason, recheck=target
+        database,
+        permissions.recallable(caller),
+        collection.trust_group_id,
+        stix_id,
+        reason,
+        recheck=target,
+        who=audit.client(caller.principal),
     )
 
 
@@ -70,11 +84,14 @@ async def carry_out(
     reason: str | None,
     *,
     recheck: Callable[[Connection], Awaitable[Recallable]],
+    who: str,
+    told: Mapping[str, str] = NOTHING_MORE,
     dry_run: bool = False,
 ) -> Recalled:
     """Withdraw an object in one transaction, under the collection's lock; `recheck` is asked whether the right stands.
 
-    A dry run tells what would become of the object, and changes nothing.
+    `who` does it, and `told` is what the audit is told besides. A dry run tells what would become of the object, and
+    changes nothing.
     """
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
@@ -118,12 +135,21 @@ async def carry_out(
                 client=target.client,
             )
         recall = await recalls.add(connection, target.collection_id, recall)
+        details = {
+            "object": stix_id,
+            "outcome": outcome.value,
+            "withdrawn": [to_taxii(date) for date in recall.withdrawn],
+            "telling": [to_taxii(one.date_added) for one in recall.telling],
+            **told,
+        }
+        entry = Entry(audit.of_collection(target.collection_id), Act.OBJECT_RECALLED, who, details)
+        await audit_rows.append(connection, entry)
     log.info("object_recalled", collection_id=str(target.collection_id), outcome=outcome.value)
     return Recalled(recall, changed=True)
 
 
-async def read_recall(database: Database, caller: Caller, stix_id: str) -> Recall:
-    """Read the last recall of an object that the caller's member had brought.
+async def read_recall(database: Database, caller: Caller, stix_id: str) -> tuple[Recall, list[RecipientMember]]:
+    """Read the last recall of an object that the caller's member had brought, and which members have learned of it.
 
     Raises:
         NotFound: if there was none, or it is not the caller's to know.
@@ -133,7 +159,7 @@ async def read_recall(database: Database, caller: Caller, stix_id: str) -> Recal
         found = await recalls.last(connection, target.collection_id, stix_id)
     if found is None or not _is_theirs(found, target):
         raise NotFound
-    return found
+    return found, by_member(await recipients(database, permissions.traceable(caller), found))
 
 
 def _is_theirs(recall: Recall, target: Recallable) -> bool:

@@ -18,9 +18,12 @@ from taxii_server.operations.envelopes import MOST_OBJECTS
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from taxii_server.domain.access import TrustGroup
     from taxii_server.domain.statuses import Detail, Status
     from taxii_server.operations.directory import Seen
+    from taxii_server.operations.recall_recipients import RecipientMember
     from taxii_server.storage.recalls import Recall
 
 TIMESTAMP: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
@@ -247,6 +250,46 @@ class ToldVersion(Resource):
     date_added: Timestamp
 
 
+class RecallRecipientRecord(Resource):
+    """A member that had been sent a recalled object, or told of it."""
+
+    member: Annotated[Text, Field(description="The receiving member.", examples=["harbour-bank"])]
+    name: Annotated[Text, Field(description="The member's name.", examples=["Harbour Bank"])]
+    received: Annotated[
+        Literal["content", "listing"],
+        Field(description="`content`: the object itself; `listing`: a manifest or a list of versions that names it."),
+    ]
+    first: Timestamp
+    last: Timestamp
+    informed: Annotated[
+        Literal["all", "some", "none"],
+        Field(
+            description="Whether the clients that had received the object were sent a version since that says `revoked`."
+        ),
+    ]
+    informed_at: Annotated[Timestamp, Field(description="When the first of them was.")] | None = None
+    polled_at: (
+        Annotated[Timestamp, Field(description="When one of them last read of the collection; may lag by a minute.")]
+        | None
+    ) = None
+    polled_since: Annotated[bool, Field(description="Whether that was after the recall.")]
+
+    @classmethod
+    def of(cls, one: RecipientMember) -> Self:
+        """Show a member."""
+        return cls(
+            member=one.member,
+            name=one.name,
+            received="content" if one.content else "listing",
+            first=to_taxii(one.first),
+            last=to_taxii(one.last),
+            informed=one.informed,
+            informed_at=None if one.informed_at is None else to_taxii(one.informed_at),
+            polled_at=None if one.polled_at is None else to_taxii(one.polled_at),
+            polled_since=one.polled_since,
+        )
+
+
 class RecallResource(Resource):
     """An object that was withdrawn, as its contributor sees it."""
 
@@ -267,8 +310,16 @@ class RecallResource(Resource):
     reason: Text | None = None
     versions: Annotated[list[ToldVersion], Field(min_length=1, description="Those that say `revoked`.")] | None = None
 
+    recipients: (
+        Annotated[
+            list[RecallRecipientRecord],
+            Field(min_length=1, description="Who had received it by then; told to GET alone, left out if nobody had."),
+        ]
+        | None
+    ) = None
+
     @classmethod
-    def of(cls, recall: Recall) -> Self:
+    def of(cls, recall: Recall, recipients: Sequence[RecipientMember] = ()) -> Self:
         """Show a recall."""
         return cls(
             id=recall.stix_id,
@@ -279,6 +330,7 @@ class RecallResource(Resource):
             reason=recall.reason,
             versions=[ToldVersion(version=one.version, date_added=to_taxii(one.date_added)) for one in recall.telling]
             or None,
+            recipients=[RecallRecipientRecord.of(one) for one in recipients] or None,
         )
 
 

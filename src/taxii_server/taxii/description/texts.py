@@ -155,7 +155,8 @@ TEXTS: Final[Mapping[str, Text]] = {
     "get_recall": Text(
         "How a recall stands",
         "What became of an object that the client's member had brought and that was recalled, by itself or by the "
-        "operator. Not part of TAXII.",
+        "operator; and of each member that had been sent it, whether the recall reached its clients and when they last "
+        "polled. Not part of TAXII.",
         scopes=("taxii:write",),
     ),
     "get_versions": Text(

@@ -55,8 +55,9 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         directory.check_recallable(caller)
         calls.negotiate(request)
-        found = await recalls.read_recall(service.database, caller, object_id(request) or "")
-        return responses.resource(RecallResource.of(found))
+        found, had = await recalls.read_recall(service.database, caller, object_id(request) or "")
+        note(request, items=len(had))
+        return responses.resource(RecallResource.of(found, had))
 
     routes = APIRouter(prefix=PREFIX, tags=["Recalling"])
     document(
