@@ -37,7 +37,7 @@ SHARED = {401: "unauthorized", 404: "not_found", 406: "not_acceptable", 500: "in
 RECORDING = bool(os.environ.get("TAXII_RECORD_EXAMPLES"))
 
 # What differs from one answer to the next.
-_OWN = {"error_id", "next", "date_added", "request_timestamp", "access_token", "x", "y", "kid"}
+_OWN = {"error_id", "next", "date_added", "first", "last", "request_timestamp", "access_token", "x", "y", "kid"}
 # What every answer of this server has, whatever it answers; or HTTP itself gives it.
 _EVERYWHERE = {"content-type", "content-length", "date", "content-encoding", "x-content-type-options"}
 
