@@ -14,6 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from taxii_server import __version__
+from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.identify import Identifier
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerError
@@ -76,7 +78,13 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
     activity = Activity(database, settings.activity_interval)
     ledger = Ledger(database)
-    identifier = Identifier(database, settings.public_url, noted=activity.refused)
+    identifier = Identifier(
+        database,
+        settings.public_url,
+        noted=activity.refused,
+    )
+    failed_logins = FailedLogins(database, settings.failed_logins)
+    limits = ClientLimits(settings.client_rate, settings.client_concurrency)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
         max_object_length=settings.max_object_length,
@@ -120,6 +128,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
                 database=database,
                 ledger=ledger,
                 identifier=identifier,
+                failed_logins=failed_logins,
+                limits=limits,
                 validators=validators,
                 activity=activity,
                 public_url=settings.public_url,
@@ -136,7 +146,9 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     )
     app.include_router(
         oauth_router(
-            TokenIssuing(identifier, keys, settings.public_url, settings.token_lifetime, database),
+            TokenIssuing(
+                identifier, keys, settings.public_url, settings.token_lifetime, database, limits, failed_logins
+            ),
             certificates=settings.client_cert_header is not None,
         )
     )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import OperatorError
 
 _KIB = 1024
@@ -25,6 +26,7 @@ _THIS_MACHINE = {"127.0.0.1", "::1", "localhost"}
 # what browsers send as Origin: lower case, no path, not even its slash, and no port that goes without saying
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
 _USUAL_PORT = {"https": "443", "http": "80"}
+_NO_LIMIT = "none"
 # an underscore is not told from a hyphen by everybody on the way, so a client could send one that a proxy lets pass
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _HEADERS_OF_OTHERS = re.compile(
@@ -62,6 +64,10 @@ class Settings(BaseSettings):
     max_content_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 10 * _MIB
     max_object_length: Annotated[int, Field(ge=_KIB, le=256 * _MIB)] = 5 * _MIB
     body_timeout: timedelta = timedelta(seconds=60)
+
+    client_rate: Annotated[Rate | None, NoDecode] = Rate(12_000, 60)
+    client_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
+    failed_logins: Annotated[Rate | None, NoDecode] = Rate(60, 60)
 
     token_lifetime: timedelta = timedelta(minutes=15)
     signing_key_lifetime: timedelta = timedelta(days=90)
@@ -169,6 +175,13 @@ class Settings(BaseSettings):
             message = f"must have at least {_SHORTEST_SECRET} characters: openssl rand -hex 32"
             raise ValueError(message)
         return key
+
+    @field_validator("client_rate", "failed_logins", mode="before")
+    @classmethod
+    def _rate_or_none(cls, rate: str | Rate | None) -> Rate | None:
+        if isinstance(rate, str):
+            return None if rate.strip() == _NO_LIMIT else Rate.parse(rate)
+        return rate
 
     @field_validator("status_keep")
     @classmethod

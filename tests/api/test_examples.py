@@ -16,6 +16,7 @@ import pytest
 from taxii_server import oauth, site
 from taxii_server.app import create_app
 from taxii_server.auth.identify import Identifier
+from taxii_server.domain.allowances import Allowances
 from taxii_server.oauth import routes as oauth_routes
 from taxii_server.site import health
 from taxii_server.taxii import description
@@ -33,7 +34,14 @@ pytestmark = pytest.mark.anyio
 
 OPERATIONS = {one.id: one for one in operations()}
 ANSWERS = [(one.id, status) for one in OPERATIONS.values() for status in one.answers]
-SHARED = {401: "unauthorized", 404: "not_found", 406: "not_acceptable", 500: "internal", 503: "database"}
+SHARED = {
+    401: "unauthorized",
+    404: "not_found",
+    406: "not_acceptable",
+    429: "too_many_requests",
+    500: "internal",
+    503: "database",
+}
 RECORDING = bool(os.environ.get("TAXII_RECORD_EXAMPLES"))
 
 # What differs from one answer to the next.
@@ -72,6 +80,7 @@ async def _generic(
     if status == 304:
         first = await demo.ask("GET", path)
         return await demo.ask("GET", path, headers={"If-None-Match": first.headers["etag"]})
+    patch.setattr(Allowances, "take", lambda *_: 4.2 if status == 429 else 0)
     if status == 500:
         patch.setattr(Identifier, "caller", broken)
         for module, name in (

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from taxii_server import settings
+from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import OperatorError
 from taxii_server.settings import Settings
 
@@ -81,6 +82,10 @@ def test_without_any_setting_there_is_a_server(environment: pytest.MonkeyPatch) 
         ({"TRUSTED_PROXIES": "*"}, "* is no address or network"),
         ({"TRUSTED_PROXIES": "10.0.0.7, 0.0.0.0/0"}, "0.0.0.0/0 would believe everybody"),
         ({"TRUSTED_PROXIES": "::/0"}, "would believe everybody"),
+        ({"CLIENT_RATE": "fast"}, "TAXII_CLIENT_RATE: must be a number from 1 on, a slash, and second, minute or hour"),
+        ({"CLIENT_RATE": "0/minute"}, "like 12000/minute; or none"),
+        ({"CLIENT_CONCURRENCY": "0"}, "TAXII_CLIENT_CONCURRENCY"),
+        ({"FAILED_LOGINS": "60"}, "TAXII_FAILED_LOGINS: must be a number"),
         ({"CLIENT_CERT_HEADER": "Client-Cert"}, "name them"),
         ({"CLIENT_CERT_HEADER": "X_Client_Cert", "TRUSTED_PROXIES": "10.0.0.7"}, "letters, digits and hyphens"),
         ({"CLIENT_CERT_HEADER": "", "TRUSTED_PROXIES": "10.0.0.7"}, "TAXII_CLIENT_CERT_HEADER: must be the name"),
@@ -130,6 +135,15 @@ def test_exact_origins_are_taken(environment: pytest.MonkeyPatch, given: str, or
     environment.setenv("TAXII_CORS_ORIGINS", given)
 
     assert settings.load().cors_origins == origins
+
+
+def test_limits_can_be_set_and_lifted(environment: pytest.MonkeyPatch) -> None:
+    """As a rate, or as none."""
+    environment.setenv("TAXII_CLIENT_RATE", "50/second")
+    environment.setenv("TAXII_FAILED_LOGINS", "none")
+
+    assert settings.load().client_rate == Rate(50, 1)
+    assert settings.load().failed_logins is None
 
 
 def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:

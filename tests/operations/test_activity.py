@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
+from taxii_server.domain.access import Whole
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.errors import DatabaseGone, NotAuthenticated
 from taxii_server.operations.activity import Activity, Read
@@ -24,8 +25,9 @@ from taxii_server.storage.engine import Database
 from tests.auth.alliance import Alliance, alliance_in, statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
     from taxii_server.storage.engine import Connection
 
@@ -46,12 +48,12 @@ class Shaky(Database):
     fault: str | None = None
 
     @asynccontextmanager
-    async def write(self, turn: Hashable = None) -> AsyncIterator[Connection]:
+    async def write(self, where: Proof | None = None) -> AsyncIterator[Connection]:
         if self.fault == "gone":
             raise DatabaseGone
         if self.fault == "refuses":
             raise IntegrityError("a statement", {}, Exception("refused"))
-        async with super().write(turn) as connection:
+        async with super().write(where) as connection:
             yield connection
         if self.fault == "answer lost":
             raise DatabaseGone
@@ -362,7 +364,7 @@ async def test_readings_go_with_their_collection(database: Shaky, alliance: Alli
     activity.read(Read(feed, Endpoint.OBJECTS, 1, at(1), ended=True, filtered=False), client, at(2))
     await activity.save()
     async with database.write() as connection:
-        await remove_collection(connection, feed)
+        await remove_collection(connection, Whole(feed))
 
     assert known(alliance)[0] == {}
 
@@ -399,13 +401,21 @@ async def test_a_running_worker_saves_now_and_then_and_when_it_ends(database: Sh
     assert known(alliance)[1][client][:3] == (2, 0, at(2))
 
 
-async def test_workers_that_are_gone_are_forgotten(database: Shaky, alliance: Alliance) -> None:
-    """The numbers of their batches are of no use any more."""
-    for days in (1, 3):
-        alliance.execute(
-            "INSERT INTO activity_batches VALUES (%s, 1, now() - %s::interval)", uuid4(), timedelta(days=days)
-        )
+async def test_what_is_long_gone_is_forgotten(database: Shaky, alliance: Alliance) -> None:
+    """The numbers of batches of workers that ended, and what clients did that were revoked long ago."""
+    live, lately, long_ago = (alliance.client("north").row for _ in range(3))
+    activity = Activity(database, HOUR)
+    for client, days in ((live, None), (lately, 1), (long_ago, 3)):
+        page = Read(alliance.collections["fraud/indicators"], Endpoint.OBJECTS, 1, at(1), ended=True, filtered=False)
+        activity.read(page, client, at(2))
+        activity.answered(client, at(2), 200)
+        since = None if days is None else timedelta(days=days)
+        alliance.execute("UPDATE clients SET revoked_at = now() - %s::interval WHERE id = %s", since, client)
+    await activity.save()
+    alliance.execute("INSERT INTO activity_batches VALUES (%s, 1, now() - interval '3 days')", uuid4())
     async with database.write() as connection:
-        gone = await storage.purge_batches(connection, keep=timedelta(days=2))
+        await storage.purge(connection, workers=timedelta(days=2), revoked=timedelta(days=2))
+    readings, conducts = known(alliance)
 
-    assert gone == 1
+    assert {client for _, client, _ in readings} == set(conducts) == {live, lately}
+    assert alliance.execute("SELECT count(*) FROM activity_batches") == [(1,)]

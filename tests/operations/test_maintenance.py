@@ -26,7 +26,8 @@ trust_groups:
     collections:
       - {{alias: keeps, title: Keeps, id: {KEEPS}}}
       - {{alias: forgets, title: Forgets, id: {FORGETS}, retention: 30d}}
-members: {{}}
+members:
+  bank: {{name: Bank, kind: bank}}
 """
 KEEP = timedelta(days=7)
 NOW = datetime.now(UTC)

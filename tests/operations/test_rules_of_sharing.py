@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Writable
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Whole, Writable
 from taxii_server.domain.stix_versions import Version, standings
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance, alliance_file, transfer
 from taxii_server.operations.validation import Validators
-from taxii_server.storage import clocks, object_writes
+from taxii_server.storage import bounds, clocks, object_writes
 from taxii_server.storage.engine import Database
 from taxii_server.storage.tables import collection_clocks, object_versions
 from tests.factories import TLP2, identity, indicator, stix_id, tlp2
@@ -82,7 +82,8 @@ async def add(db: Database, judges: Validators, *objects: Stix, member: str = "n
 
 
 async def rows(db: Database) -> list[Any]:
-    async with db.read() as connection:
+    where = Whole((await alliance.collections(db))[0].id)
+    async with db.read(where) as connection:
         return list((await connection.execute(select(object_versions).order_by(object_versions.c.date_added))).all())
 
 
@@ -229,6 +230,7 @@ async def test_a_rule_and_a_title_change_while_somebody_adds(db: Database) -> No
     target = Writable(feed, 1, None, Level.RED, Policy(Validation.STRUCTURAL))
     wanted = alliance_file.parse(ruled("unmarked: AMBER").replace("title: First", "title: Prime"))
     async with db.write() as connection:
+        await bounds.hold_to(connection, target)
         clock = await clocks.lock_clock(connection, feed)
         changing = asyncio.create_task(alliance.apply(db, wanted))
         await waiting(db, 1)

@@ -58,18 +58,19 @@ def some(count: int) -> list[dict[str, Any]]:
     return [indicator(id=f"indicator--{uuid4()}") for _ in range(count)]
 
 
-async def test_a_poll_writes_nothing(own: Exchange) -> None:
-    """Neither a full one nor an empty one: what was noted waits in memory, and no statement more is sent."""
+async def test_noting_costs_a_poll_no_statement(own: Exchange) -> None:
+    """What was noted waits in memory; an empty poll sends the caller statement and the page's, and writes nothing."""
     await own.add(*some(3))
     await saved(own)
     before = own.alliance.execute("SELECT xmin, client, requests FROM client_activity")
     with statements(Engine) as sent:
-        for query in ("", "?added_after=2025-01-01T00:00:00Z"):
-            answer = await own.get(own.path(f"objects/{query}", SCRATCH))
-            assert answer.status_code == 200
+        last = (await own.get(own.path("objects/", SCRATCH))).headers["X-TAXII-Date-Added-Last"]
+    with statements(Engine) as sent_empty:
+        empty = await own.get(own.path(f"objects/?added_after={last}", SCRATCH))
 
-    assert len(sent) == 4
-    assert [one for one in sent if one.split()[0] not in {"SELECT", "WITH"} or " INTO " in one] == []
+    assert empty.json() == {"more": False}
+    assert [one for one in sent if "client_readings" in one or "client_activity" in one] == []
+    assert [one.split()[0] for one in sent_empty] == ["SELECT", "WITH"]
     assert own.alliance.execute("SELECT xmin, client, requests FROM client_activity") == before
     assert readings(own) == {}
 
@@ -214,3 +215,32 @@ async def test_refusals_are_noted_of_known_clients_alone(own: Exchange) -> None:
     await saved(own)
 
     assert conduct(own, "north")[5] == "client has expired"
+
+
+async def test_no_answer_tells_who_polls(own: Exchange) -> None:
+    """What a member is answered is the same whether or not others polled, or failed to."""
+    [thing] = some(1)
+    await own.add(thing)
+    paths = [
+        "/taxii2/",
+        "/taxii2/fraud-intel/",
+        "/taxii2/fraud-intel/collections/",
+        *(own.path(rest, SCRATCH) for rest in ("", "objects/", "manifest/", f"objects/{thing['id']}/versions/")),
+        "/healthz",
+        "/readyz",
+    ]
+
+    async def answers() -> list[Any]:
+        found = [await own.get(path, "harbour") for path in paths]
+        volatile = {"x-request-id", "date"}
+        return [
+            (one.status_code, one.content, {name: value for name, value in one.headers.items() if name not in volatile})
+            for one in found
+        ]
+
+    before = await answers()
+    for rest in ("objects/", "manifest/", "objects/?limit=x"):
+        await own.get(own.path(rest, SCRATCH))
+    await saved(own)
+
+    assert await answers() == before

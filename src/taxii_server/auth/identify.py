@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
-from taxii_server.auth import certificates, jws, outside_tokens, secrets
+from taxii_server.auth import certificates, jws, outside_tokens, plausible, secrets
+from taxii_server.auth.failed_logins import before_look_up
 from taxii_server.auth.issuer_keys import IssuerKeys
 from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
@@ -133,7 +134,7 @@ class Identifier:
 
     async def own_token(
         self, client_id: str, secret: str | None, token: str, certificate: str | None = None
-    ) -> Unverified | None:
+    ) -> tuple[Principal, Unverified | None]:
         """Identify a client as `client` does, and read a token if it is its own and holds; None for any other.
 
         A token that leaked is taken back without the certificate that it may be bound to.
@@ -154,12 +155,12 @@ class Identifier:
             self._refused("client_secret" if secret is not None else "certificate", error)
             raise
         if unverified is None or unverified.client_id != principal.client_id:
-            return None
+            return principal, None
         try:
             self._tokens.verify(token, _key_of(found))
         except NotAuthenticated:
-            return None
-        return unverified
+            return principal, None
+        return principal, unverified
 
     def _refused(self, scheme: str, error: NotAuthenticated) -> None:
         REFUSALS.labels(scheme).inc()
@@ -194,6 +195,7 @@ class Identifier:
             raise NotAuthenticated("secret is malformed")
         if secret is None and shown.thumbprint is None:
             raise NotAuthenticated(shown.lacking)
+        await before_look_up(*plausible.credentials(client_id, secret, shown.thumbprint))
         async with self._db.statement() as connection:
             found = await _look_up(connection, client_id, names, shown, token=token, by_certificate=client_id is None)
         if secret is None:
@@ -212,6 +214,7 @@ class Identifier:
         if parsed.claims.get("iss") != self._issuer:
             return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
         unverified = self._tokens.peek_at(parsed)
+        await before_look_up(*plausible.token(self._tokens, token, unverified))
         async with self._db.statement() as connection:
             found = await _look_up(connection, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
@@ -224,6 +227,7 @@ class Identifier:
         return replace(_called(found, claims.rights, shown, credential), token=unverified.presented)
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
+        await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token))
         async with self._db.statement() as connection:
             found = await _look_up(connection, None, names, shown, token=token.presented, named=token.named)
         # no connection is held from here on: the issuer may have to be asked for its keys

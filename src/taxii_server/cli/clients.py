@@ -1,4 +1,4 @@
-"""`client`: issue, rotate, revoke, list."""
+"""`client`: issue, rotate, revoke, list, and how they fare."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typer
 from taxii_server.cli import context, output, paste
 from taxii_server.cli.context import Place
 from taxii_server.domain.access import BOTH, Right
-from taxii_server.operations import clients
+from taxii_server.operations import clients, consumers, durations
 from taxii_server.operations.clients import IssuedClient, TiedClient
+from taxii_server.operations.consumers import Consumer, Patience
+from taxii_server.storage.engine import Database
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Clients: the software of members.")
 
@@ -119,6 +121,57 @@ def list_clients(json: output.AsJson = False) -> None:
         ],
         "There are no clients yet: taxii-server client issue MEMBER --name NAME",
     )
+
+
+@app.command()
+def health(
+    client_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this client; a revoked one too.", show_default=False)
+    ] = None,
+    behind_after: Annotated[
+        timedelta,
+        typer.Option(parser=output.duration, metavar="TIME", help="Let new objects wait so long for a poll."),
+    ] = "1h",  # type: ignore[assignment] # typer gives the default to the parser
+    silent_after: Annotated[
+        timedelta, typer.Option(parser=output.duration, metavar="TIME", help="Let a client pause so long.")
+    ] = "24h",  # type: ignore[assignment]
+    json: output.AsJson = False,
+) -> None:
+    """Tell which clients poll, fell behind or went silent, for each collection that they may read."""
+    patience = Patience(behind=behind_after, silent=silent_after)
+    found = context.run(partial(_all_consumers, patience=patience, client_id=client_id))
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ("CLIENT", "MEMBER", "COLLECTION", "LAST POLL", "NEWEST OBJECT", "WAITING", "BEHIND", "ERRORS", "VERDICT"),
+        [
+            (
+                one.client_id,
+                one.member,
+                one.collection,
+                one.polled_at,
+                one.newest,
+                f"over {one.waiting:,}" if one.more_waiting else one.waiting,
+                durations.about(one.behind) if one.behind else None,
+                f"{one.errors_in_row}{'+' if one.more_in_row else ''}" if one.errors_in_row else None,
+                one.words,
+            )
+            for one in found
+        ],
+        "No client may read anything yet.",
+    )
+
+
+async def _all_consumers(db: Database, patience: Patience, client_id: str | None) -> list[Consumer]:
+    found: list[Consumer] = []
+    after = None
+    while True:
+        page = await consumers.consumers(db, patience, client_id=client_id, after=after)
+        found += page.consumers
+        if page.next is None:
+            return found
+        after = page.next
 
 
 def _tell_tied(here: Place, tied: TiedClient, *, json: bool) -> None:

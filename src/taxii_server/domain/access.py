@@ -1,7 +1,8 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable`, `Erasable` and `Traceable` are proof of a check: `permissions` constructs them and nothing else does, and
-storage takes collection and clearance from them only, so no query can forget either.
+`Readable`, `Writable`, `Erasable`, `Traceable`, `Whole` and `Submissions` are proof of a check: `permissions` constructs them and
+nothing else does. Storage takes collection and clearance from them only, and a transaction is held to the one that it
+was opened with, so no query can forget either.
 """
 
 from __future__ import annotations
@@ -193,3 +194,21 @@ class Traceable:
     collection_id: UUID
     member: int | None
     clearance: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A collection with all it holds, whatever its level and whoever brought it: for the operator and for upkeep."""
+
+    collection_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """What became of the add requests of one member."""
+
+    member: int
+
+
+Proof = Readable | Writable | Erasable | Traceable | Whole | Submissions
+"""What a transaction can be held to."""

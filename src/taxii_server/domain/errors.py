@@ -16,6 +16,7 @@ No class here knows a status number: `web.errors` maps the classes to HTTP once,
     ├── NotAllowed              visible, but the right is missing
     ├── NotFound                absent, or hidden from this caller: the two never differ
     ├── MethodNotAllowed        the path exists, the method doesn't
+    ├── TooManyRequests         this client, or this address, has to wait
     ├── OAuthError              a refusal in the words of RFC 6749 §5.2
     ├── Unavailable             can't be served now; the same request may succeed later
     │   ├── DatabaseGone        Postgres can't be reached or is not accepting work
@@ -160,6 +161,18 @@ class MethodNotAllowed(TaxiiServerError):
 
     title = "Method not allowed"
     code = "method-not-allowed"
+
+
+class TooManyRequests(TaxiiServerError):
+    """More than a limit allows; `retry_after` is in whole seconds. It depends on who asks, never on what is asked for."""
+
+    title = "Too many requests"
+    code = "too-many-requests"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        """Say what there was too much of, and when to come back."""
+        self.retry_after = max(1, retry_after)
+        super().__init__(message)
 
 
 class OAuthError(TaxiiServerError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from taxii_server.domain.access import Attribution, Erasable, Readable, Right, Traceable, Writable
+from taxii_server.domain.access import Attribution, Erasable, Readable, Right, Submissions, Traceable, Whole, Writable
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.tlp import Level
 
@@ -144,6 +144,21 @@ def operator_writable(collection: Collection, member: int) -> Writable:
         clearance=Level.RED,
         policy=collection.policy,
     )
+
+
+def operator_whole(collection_id: UUID) -> Whole:
+    """Let the operator, and upkeep, see and change all that a collection holds."""
+    return Whole(collection_id)
+
+
+def submissions(caller: Caller) -> Submissions:
+    """Let the caller ask what became of its own member's add requests."""
+    return Submissions(caller.principal.member)
+
+
+def operator_submissions(member: int) -> Submissions:
+    """Let upkeep at what is noted of a member's add requests."""
+    return Submissions(member)
 
 
 def refusal(target: Writable, columns: Columns) -> str | None:

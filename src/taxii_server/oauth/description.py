@@ -175,6 +175,10 @@ _FORM_REFUSALS: Final[Mapping[int, tuple[str, Sequence[Component]]]] = {
     408: ("The form did not arrive in time.", []),
     413: ("The form has more than 64 KiB.", []),
     415: ("The body is no form, or is packed.", []),
+    429: (
+        "This client asks too often, or too many logins from its address have failed. Wait the seconds of `Retry-After`.",
+        [RETRY_AFTER],
+    ),
     500: ("A fault of the server. Its operator finds the cause under the `error_id`.", []),
     503: ("Can't be served now. Try again after the seconds of `Retry-After`.", [RETRY_AFTER]),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 
 from taxii_server.auth.identify import BASIC_CHALLENGE
-from taxii_server.domain.errors import NotAuthenticated, OAuthError, TaxiiServerError, Unavailable
+from taxii_server.domain.errors import NotAuthenticated, OAuthError, TaxiiServerError, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -43,6 +43,6 @@ def _code(error: Exception, status: int) -> str:
     if isinstance(error, NotAuthenticated):
         return "invalid_client"
     # Two words of §4.1.2.1: the token endpoint has none of its own for what is not the client's fault.
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooManyRequests):
         return "temporarily_unavailable"
     return "server_error" if status >= _SERVER_FAULT else "invalid_request"

@@ -15,7 +15,7 @@ from taxii_server.oauth import description
 from taxii_server.oauth.description import FORM, GRANT, ServerMetadata, TokenAnswer
 from taxii_server.oauth.errors import NO_STORE
 from taxii_server.operations.tokens import TokenIssuing, issue_token, published_keys, revoke_own_token
-from taxii_server.web.proxies import client_certificate
+from taxii_server.web.proxies import client_address, client_certificate
 
 _LARGEST_FORM = 64 * 1024
 _MOST_FIELDS = 32
@@ -55,9 +55,10 @@ def router(issuing: TokenIssuing, *, certificates: bool = False) -> APIRouter:
             if grant is None:
                 raise OAuthError("invalid_request", "grant_type is missing; send grant_type=client_credentials")
             raise OAuthError("unsupported_grant_type", "The only grant_type here is client_credentials")
-        issued = await issue_token(
-            issuing, client_id=client_id, secret=secret, scope=form.get("scope"), certificate=certificate
-        )
+        with issuing.failed_logins.login(client_address(request.scope)):
+            issued = await issue_token(
+                issuing, client_id=client_id, secret=secret, scope=form.get("scope"), certificate=certificate
+            )
         answer = TokenAnswer(
             access_token=issued.access_token,
             expires_in=int(issued.expires_in.total_seconds()),
@@ -77,7 +78,8 @@ def router(issuing: TokenIssuing, *, certificates: bool = False) -> APIRouter:
         client_id, secret = _client_of(request.headers.getlist("authorization"), form, certificate)
         if (revoked := form.get("token")) is None:
             raise OAuthError("invalid_request", "token is missing")
-        await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked, certificate=certificate)
+        with issuing.failed_logins.login(client_address(request.scope)):
+            await revoke_own_token(issuing, client_id=client_id, secret=secret, token=revoked, certificate=certificate)
         return Response(headers=NO_STORE)
 
     @routes.head("/.well-known/jwks.json", include_in_schema=False)

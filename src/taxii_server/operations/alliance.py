@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from taxii_server.domain import permissions
 from taxii_server.domain.access import Grant, Policy
 from taxii_server.operations.alliance_file import Alliance
 from taxii_server.operations.alliance_plan import Plan, compare
@@ -31,7 +32,9 @@ async def plan(db: Database, wanted: Alliance, *, prune: bool = False) -> Plan:
     async with db.read() as connection:
         stored = await storage.read(connection)
         found = compare(stored, wanted, prune=prune, dry_run=True)
-        counted = {one: await levels.census(connection, one) for one in found.with_other_rules}
+        counted = {
+            one: await levels.census(connection, permissions.operator_whole(one)) for one in found.with_other_rules
+        }
     return compare(stored, wanted, prune=prune, counted=counted, dry_run=True) if counted else found
 
 
@@ -51,7 +54,9 @@ async def apply(db: Database, wanted: Alliance, *, prune: bool = False, dry_run:
         # collection's row. And whoever waits for the clock meanwhile reads the rules again once it is free.
         for one in found.with_other_rules:
             await clocks.lock_clock(connection, one)
-        counted = {one: await levels.census(connection, one) for one in found.with_other_rules}
+        counted = {
+            one: await levels.census(connection, permissions.operator_whole(one)) for one in found.with_other_rules
+        }
         if counted:
             found = compare(stored, wanted, prune=prune, counted=counted)
         if found.renamed:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 
+from taxii_server.domain import permissions
 from taxii_server.domain.access import Attribution, Grant, Policy
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import durations
@@ -126,7 +127,7 @@ def _consequences(name: str, before: StoredCollection, after: StoredCollection, 
             Kind.CHANGE,
             f"{_versions(moving)} of {name} without a TLP marking: {now.unmarked_level.text} instead of "
             f"{was.unmarked_level.text}",
-            partial(levels.relevel, collection_id=after.id, level=now.unmarked_level),
+            partial(levels.relevel, where=permissions.operator_whole(after.id), level=now.unmarked_level),
         )
     if now.unmarked_refused and not was.unmarked_refused and counted.unmarked:
         stay = f"{_versions(counted.unmarked.total())} of {name} without a TLP marking"

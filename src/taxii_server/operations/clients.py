@@ -236,7 +236,7 @@ async def reach(db: Database, client_id: str) -> Reach:
     async with db.read() as connection:
         client = await storage.find(connection, client_id)
         if client is None:
-            raise await _unknown(connection, client_id)
+            raise await no_client(connection, client_id)
         principal = Principal(
             client=client.id,
             client_id=client.client_id,
@@ -258,11 +258,12 @@ async def reach(db: Database, client_id: str) -> Reach:
 async def _locked(connection: Connection, client_id: str) -> Client:
     client = await storage.lock(connection, client_id)
     if client is None:
-        raise await _unknown(connection, client_id)
+        raise await no_client(connection, client_id)
     return client
 
 
-async def _unknown(connection: Connection, client_id: str) -> OperatorError:
+async def no_client(connection: Connection, client_id: str) -> OperatorError:
+    """Say that there is no such client, and which one was perhaps meant."""
     hint = did_you_mean(client_id, [each.client_id for each in await storage.listing(connection)])
     return OperatorError(f"There is no client {client_id!r}{hint or '.'} taxii-server client list shows all.")
 

@@ -58,7 +58,7 @@ class Received:
 Receipts = dict[Received, Receipt]
 
 
-async def received(database: Database, collection_id: UUID, dates: Sequence[datetime]) -> Receipts:
+async def received(database: Database, where: Traceable, dates: Sequence[datetime]) -> Receipts:
     """Tell of some versions of a collection, by their `date_added`, to whom each was sent.
 
     The ledger is read a bounded part at a time; memory holds what is given back.
@@ -67,8 +67,8 @@ async def received(database: Database, collection_id: UUID, dates: Sequence[date
     for start in range(0, len(dates), _BATCH):
         some, place = dates[start : start + _BATCH], None
         while True:
-            async with database.read() as connection:
-                entries = await storage.spanning(connection, collection_id, some, place, rows=_ROWS, versions=_VERSIONS)
+            async with database.read(where) as connection:
+                entries = await storage.spanning(connection, where, some, place, rows=_ROWS, versions=_VERSIONS)
             await asyncio.to_thread(_gather, found, some, entries.entries)
             if not entries.more:
                 break
@@ -146,13 +146,13 @@ def _named(reference: str, names: dict[UUID, str], ids: Sequence[UUID]) -> UUID:
 async def _trace(database: Database, where: Traceable, stix_id: str, name: str | None) -> list[TracedVersion]:
     versions: list[Version] = []
     while True:
-        async with database.read() as connection:
+        async with database.read(where) as connection:
             after = versions[-1].date_added if versions else None
             some = await storage.versions_of(connection, where, stix_id, after, limit=_ROWS)
         versions += some
         if len(some) < _ROWS:
             break
-    receipts = await received(database, where.collection_id, [version.date_added for version in versions])
+    receipts = await received(database, where, [version.date_added for version in versions])
     async with database.read() as connection:
         named = await storage.recipients(connection, list({what.recipient.client for what in receipts}))
         members = await storage.members(connection, list({version.member for version in versions}))

@@ -41,3 +41,12 @@ def write(duration: timedelta) -> str:
         if seconds and seconds % length == 0:
             return f"{seconds // length}{unit}"
     return f"{seconds}s"
+
+
+def about(duration: timedelta) -> str:
+    """Write a length of time for reading, in one unit, what is left over left out."""
+    seconds = int(duration.total_seconds())
+    for unit, length, least in (("days", 86_400, 172_800), ("h", 3_600, 3_600), ("min", 60, 60)):
+        if seconds >= least:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -69,7 +69,7 @@ async def read_objects(
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
-    async with database.read() as connection:
+    async with database.read(where) as connection:
         page = await object_pages.page(
             connection,
             where,
@@ -135,7 +135,7 @@ async def store(
     requested_at = datetime.now(UTC)
     verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
         verdicts = await asyncio.to_thread(_admitted, verdicts, target)
@@ -166,7 +166,7 @@ async def read_status(database: Database, caller: Caller, status_id: UUID | None
         NotFound: if there is none, or it is another member's.
     """
     group = permissions.trust_group(caller)
-    async with database.read() as connection:
+    async with database.read(permissions.submissions(caller)) as connection:
         found = await statuses.find(
             connection,
             # the nil UUID is no status: an impossible id costs the same statement
@@ -189,7 +189,7 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
         NotAllowed: if one of the versions was brought by another member.
     """
     target = permissions.erasable(caller)
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         await clocks.lock_clock(connection, target.collection_id)
         target = permissions.erasable(await again(connection))
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])

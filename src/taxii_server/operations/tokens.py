@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -11,6 +11,8 @@ from uuid import uuid4
 import structlog
 
 from taxii_server.auth import jws, outside_tokens, tokens
+from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
 from taxii_server.storage import issuers, revoked_tokens
@@ -18,7 +20,7 @@ from taxii_server.storage import issuers, revoked_tokens
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.auth.signing_keys import SigningKeys
-    from taxii_server.domain.access import Right
+    from taxii_server.domain.access import Caller, Right
     from taxii_server.storage.engine import Database
     from taxii_server.storage.issuers import StoredIssuer
 
@@ -37,6 +39,8 @@ class TokenIssuing:
     issuer: str
     lifetime: timedelta
     db: Database
+    limits: ClientLimits = field(default_factory=ClientLimits)
+    failed_logins: FailedLogins = field(default_factory=FailedLogins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,16 @@ async def issue_token(
 
     Raises:
         NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
     caller = await issuing.identifier.client(client_id, secret, certificate)
+    with await issuing.limits.under_way(caller.principal):
+        return await _issue(issuing, caller, wanted)
+
+
+async def _issue(issuing: TokenIssuing, caller: Caller, wanted: frozenset[Right] | None) -> IssuedToken:
     client = caller.principal
     rights = client.rights if wanted is None else wanted
     if not rights <= client.rights:
@@ -113,12 +123,14 @@ async def revoke_own_token(
 
     Raises:
         NotAuthenticated: if what the client shows doesn't hold.
+        TooManyRequests: if it does, and the client has to wait.
     """
-    own = await issuing.identifier.own_token(client_id, secret, token, certificate)
-    if own is not None:
-        await _revoke(
-            issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
-        )
+    client, own = await issuing.identifier.own_token(client_id, secret, token, certificate)
+    with await issuing.limits.under_way(client):
+        if own is not None:
+            await _revoke(
+                issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
+            )
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:

@@ -114,8 +114,10 @@ async def count(db: Database, *, collection: str) -> int:
         OperatorError: if there is no such collection.
     """
     async with db.read() as connection:
-        where = await _collection(connection, collection)
-        return await alliance.count_versions(connection, where.collection.id)
+        named = await _collection(connection, collection)
+    where = permissions.operator_whole(named.collection.id)
+    async with db.read(where) as connection:
+        return await alliance.count_versions(connection, where)
 
 
 async def export_objects(db: Database, *, collection: str, all_versions: bool) -> AsyncIterator[str]:
@@ -140,7 +142,7 @@ async def export_objects(db: Database, *, collection: str, all_versions: bool) -
 async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[list[str]]:
     position: datetime | None = None
     while True:
-        async with db.read() as connection:
+        async with db.read(where) as connection:
             page = await object_pages.page(connection, where, want, position, _PAGE)
         yield [version.body for version in page.versions if version.body is not None]
         if not page.more:

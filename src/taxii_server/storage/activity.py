@@ -100,8 +100,16 @@ _LAST_POLLS = text("""
      GROUP BY client
 """)
 
-# One row a worker since the last purge: a scan of what is there.
+# Scans of what is there: a row for each worker since the last purge; the revoked clients, by pk_clients.
 _PURGE_BATCHES = text("DELETE FROM activity_batches WHERE saved_at < statement_timestamp() - CAST(:keep AS interval)")
+_PURGE_READINGS = text("""
+    DELETE FROM client_readings USING clients
+     WHERE clients.id = client AND clients.revoked_at < statement_timestamp() - CAST(:keep AS interval)
+""")
+_PURGE_CLIENTS = text("""
+    DELETE FROM client_activity USING clients
+     WHERE clients.id = client AND clients.revoked_at < statement_timestamp() - CAST(:keep AS interval)
+""")
 
 
 @dataclass(slots=True)
@@ -168,6 +176,8 @@ async def last_polls(connection: Connection, collection_id: UUID, clients: Colle
     return {row.client: LastPoll(row.polled_at, row.reached) for row in rows}
 
 
-async def purge_batches(connection: Connection, *, keep: timedelta) -> int:
-    """Forget the workers that saved nothing for longer than `keep`; how many there were."""
-    return (await connection.execute(_PURGE_BATCHES, {"keep": keep})).rowcount
+async def purge(connection: Connection, *, workers: timedelta, revoked: timedelta) -> None:
+    """Forget the workers that saved nothing, and the clients that have been revoked, for longer than that."""
+    await connection.execute(_PURGE_BATCHES, {"keep": workers})
+    await connection.execute(_PURGE_READINGS, {"keep": revoked})
+    await connection.execute(_PURGE_CLIENTS, {"keep": revoked})

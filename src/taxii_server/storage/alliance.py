@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from taxii_server.domain.access import Collection, Grant, Policy, Right
+from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks, issuers
+from taxii_server.storage import bounds, clocks, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -24,6 +24,7 @@ from taxii_server.storage.tables import (
     grants,
     members,
     object_versions,
+    removed_collections,
     trust_groups,
 )
 
@@ -231,19 +232,22 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, collection_id: UUID) -> None:
+async def remove_collection(connection: Connection, where: Whole) -> None:
     """Delete a collection with all it holds; what it held is noted in deleted_versions, without the bodies."""
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
     await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
+    await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
 
 
-async def count_versions(connection: Connection, collection_id: UUID) -> int:
+async def count_versions(connection: Connection, where: Whole) -> int:
     """Count what a collection holds."""
-    counted = select(func.count()).where(object_versions.c.collection_id == collection_id)
+    counted = select(func.count()).where(object_versions.c.collection_id == where.collection_id)
     return (await connection.execute(counted)).scalar_one()
 
 

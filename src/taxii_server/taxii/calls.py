@@ -1,6 +1,6 @@
 """What every TAXII route does first: find out who asks about what, and whether the answer can be read.
 
-The order of checks is fixed: path, method, credentials, whether the place is there, rights, Accept, Content-Type, size,
+The order of checks is fixed: path, method, credentials, limits, whether the place is there, rights, Accept, Content-Type, size,
 parameters, body. So nobody learns of a hidden place by what else was wrong with a request.
 """
 
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from taxii_server.auth.identify import PathNames
 from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.web.media_types import check_accept
-from taxii_server.web.proxies import client_certificate
-from taxii_server.web.request_log import note
+from taxii_server.web.proxies import client_address, client_certificate
+from taxii_server.web.request_log import at_end, note
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from starlette.requests import Request
 
+    from taxii_server.auth.client_limits import ClientLimits
+    from taxii_server.auth.failed_logins import FailedLogins
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
     from taxii_server.operations.activity import Activity
@@ -36,6 +38,8 @@ class Service:
     database: Database
     ledger: Ledger
     identifier: Identifier
+    failed_logins: FailedLogins
+    limits: ClientLimits
     validators: Validators
     activity: Activity
     public_url: str
@@ -50,23 +54,26 @@ class Service:
 
 
 async def identify(service: Service, request: Request) -> Caller:
-    """Find out who asks, and about which place.
+    """Find out who asks, and about which place, and hold the client to its limits.
 
     Raises:
         NotAuthenticated: if the credentials don't hold.
+        TooManyRequests: if they do, and the client has to wait.
     """
     credentials = request.headers.getlist("authorization")
     if len(credentials) > 1:
         # whoever sits between us may have read another one than we would
         raise NotAuthenticated("several Authorization headers")
-    caller = await service.identifier.caller(
-        credentials[0] if credentials else None, _names(request), client_certificate(request.scope)
-    )
+    credential = credentials[0] if credentials else None
+    service.limits.refuse_again(credential)
+    with service.failed_logins.login(client_address(request.scope)):
+        caller = await service.identifier.caller(credential, _names(request), client_certificate(request.scope))
     request.scope["taxii.visit"] = service.activity.visit(caller)
     principal = caller.principal
     note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))
+    at_end(request, await service.limits.enter(caller.principal, credential))
     return caller
 
 

@@ -37,6 +37,7 @@ STATUS: Mapping[type[TaxiiServerError], int] = {
     errors.NotAllowed: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
+    errors.TooManyRequests: 429,
     errors.OAuthError: 400,
     errors.Unavailable: 503,
 }
@@ -93,7 +94,7 @@ def answer(renderers: Sequence[tuple[str, Render]], scope: Scope, error: Excepti
     if isinstance(refusal, errors.NotAuthenticated) and "www-authenticate" not in response.headers:
         for challenge in challenges((header(scope, b"authorization") or b"").decode("latin-1")):
             response.headers.append("www-authenticate", challenge)
-    if isinstance(refusal, errors.Unavailable):
+    if isinstance(refusal, errors.Unavailable | errors.TooManyRequests):
         response.headers["retry-after"] = str(refusal.retry_after)
     if isinstance(error, HTTPException) and error.headers:
         for name, value in error.headers.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from taxii_server.web import errors
 from taxii_server.web.proxies import client_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +48,11 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 def note(request: Request, **fields: object) -> None:
     """Add identifiers and counts to the request's log line."""
     request.scope["taxii.log"].update(fields)
+
+
+def at_end(request: Request, then: Callable[[], None]) -> None:
+    """Have `then` called when the request has been answered, or has come to whatever other end."""
+    request.scope["taxii.end"].callback(then)
 
 
 def request_id(scope: Scope) -> str:
@@ -82,7 +88,8 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", identifier.encode())]
             await send(message)
 
-        with IN_PROGRESS.track_inprogress(), database_time() as in_database:
+        with IN_PROGRESS.track_inprogress(), database_time() as in_database, ExitStack() as end:
+            scope["taxii.end"] = end
             try:
                 await self._app(scope, receive, self._delivery.to(scope, noting))
             except ClientDisconnect:

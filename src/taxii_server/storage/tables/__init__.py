@@ -5,7 +5,7 @@ names both.
 """
 
 from taxii_server.storage.tables.activity import activity_batches, client_activity, client_readings
-from taxii_server.storage.tables.alliance import collections, grants, members, trust_groups
+from taxii_server.storage.tables.alliance import collections, grants, members, removed_collections, trust_groups
 from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
 from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
@@ -37,6 +37,7 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "removed_collections",
     "revoked_tokens",
     "signing_keys",
     "statuses",

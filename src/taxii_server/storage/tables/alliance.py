@@ -71,6 +71,14 @@ collections = Table(
     CheckConstraint("attribution IN ('named', 'anonymous')", name="attribution"),
 )
 
+# Whose versions are still told of in deleted_versions, and in the ledger.
+removed_collections = Table(
+    "removed_collections",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("removed_at", instant, nullable=False, server_default=func.now()),
+)
+
 grants = Table(
     "grants",
     metadata,

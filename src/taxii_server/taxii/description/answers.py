@@ -59,6 +59,8 @@ _MEANINGS: Final = {
     413: "The body has more octets than the API Root's `max_content_length`.",
     415: "The body's `Content-Type` or `Content-Encoding` is none that is read here.",
     422: "The body is JSON, but not an envelope with objects; or it unpacks to more than `max_content_length`.",
+    429: "This client asks too often or too much at once, or too many logins from its address have failed. It depends on "
+    "who asks, not on what for. Send the same request again after the seconds of `Retry-After`.",
     500: "A fault of the server. Its operator finds the cause under the `error_id`.",
     503: "Can't be served now. Send the same request again after the seconds of `Retry-After`: what it stored already is "
     "not stored twice.",
@@ -70,13 +72,20 @@ _OF_ONE: Final = {
         403,
     ): "One of the two rights is missing, or another member brought what was to be removed. Nothing was removed.",
 }
-_SHARED: Final = {401: "Unauthorized", 404: "NotFound", 406: "NotAcceptable", 500: "InternalError", 503: "Unavailable"}
+_SHARED: Final = {
+    401: "Unauthorized",
+    404: "NotFound",
+    406: "NotAcceptable",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "Unavailable",
+}
 """Refusals that are the same for every operation without examples of its own, by their names in the document."""
 
 
 def refusal(operation: str, status: int) -> Json:
     """Describe a refusal, by itself or as one that several operations share."""
-    headers = [REQUEST_ID, NOT_KEPT, VARY, *{401: [CHALLENGE], 503: [RETRY_AFTER]}.get(status, [])]
+    headers = [REQUEST_ID, NOT_KEPT, VARY, *{401: [CHALLENGE], 429: [RETRY_AFTER], 503: [RETRY_AFTER]}.get(status, [])]
     own = examples(_PACKAGE, operation).get(str(status))
     told = answer(
         _OF_ONE.get((operation, status), _MEANINGS[status]),

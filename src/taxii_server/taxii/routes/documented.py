@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PREFIX = "/taxii2"
 """Discovery's place at the root of the server (§8.2.1); the API Roots lie below."""
 
-_ANYWHERE = (401, 500, 503)
+_ANYWHERE = (401, 429, 500, 503)
 _WORDS = ("get_", "add_", "delete_")
 _BODY = (
     "An envelope, or a STIX bundle taken as one: what stands beside `objects` is ignored. Also read are "
