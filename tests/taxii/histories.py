@@ -81,7 +81,7 @@ class History:
 
     async def run(self) -> None:
         """Let everybody work at once."""
-        await self._push(8)
+        await self._push(20)
         await asyncio.gather(
             *(self._write() for _ in range(2)), self._remove(), *(self._poll(client) for client in self.pollers)
         )

@@ -139,7 +139,8 @@ async def test_one_answer_reads_a_bounded_part_of_the_ledger(
         await exchange.get(exchange.path(f"objects/{one['id']}/?{query}", SCRATCH), "harbour")
     await exchange.get(exchange.path("objects/?match[version]=all", SCRATCH), "harbour")
     path = exchange.path(f"objects/{one['id']}/disclosures/", SCRATCH)
-    parts, params = 0, {}
+    parts = 0
+    params: dict[str, str] = {}
     counted: dict[str, int] = dict.fromkeys(times, 0)
     while True:
         with statements(Engine) as sent:
@@ -180,8 +181,8 @@ async def test_the_ledger_says_what_the_pollers_say(fresh_database_urls: Databas
     """
     versions, clients = await histories.hold(fresh_database_urls, 1)
 
-    assert versions > 50
-    assert clients > 2
+    assert versions > 20
+    assert clients > 1
 
 
 @pytest.mark.slow

@@ -226,14 +226,14 @@ async def contributed(database: Database, where: Traceable, stix_id: str, cursor
     """
     after, place = (None, None) if cursor is None else (cursor.after, cursor.place)
     receipts: Receipts = {}
-    async with database.read() as connection:
+    async with database.read(where) as connection:
         versions = await storage.versions_of(connection, where, stix_id, after, limit=_BATCH + 1)
         if not versions:
             raise NotFound
         some = versions[:_BATCH]
         entries = await storage.spanning(
             connection,
-            where.collection_id,
+            where,
             [version.date_added for version in some],
             place,
             rows=_ROWS_OF_AN_ANSWER,
