@@ -68,6 +68,7 @@ TABLES: Final = {
         policy=WHOLLY,
     ),
     "deleted_versions": may("INSERT", policy=WHOLLY),
+    "recalls": may("INSERT", policy=WHOLLY),
     "statuses": may("INSERT", "DELETE", why="purged past their keep", policy=WHOLLY),
 }  # fmt: skip
 ALL_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")

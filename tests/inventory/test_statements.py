@@ -67,6 +67,25 @@ async def test_a_read_costs_what_it_should(exchange: Exchange, rest: str, cost: 
         assert cost == len(sent), sent
 
 
+async def test_a_recall_costs_a_stated_number_of_statements(exchange: Exchange) -> None:
+    """Caller, clock, caller again, what is stored, the last recall, bodies; then a push's, and the recall's own row.
+
+    Once more: all but the change. How it stands: two.
+    """
+    thing = indicator(id=f"indicator--{uuid4()}")
+    await exchange.add(thing)
+    path = exchange.path(f"objects/{thing['id']}/recall/", "fraud-intel/scratch")
+    for cost in (12, 6):
+        with statements(Engine) as sent:
+            answer = await exchange.http.post(path, headers=exchange.as_("north"))
+
+        assert answer.status_code == 200
+        assert cost == len(sent), sent
+    with statements(Engine) as sent:
+        assert (await exchange.get(path)).status_code == 200
+    assert len(sent) == 2
+
+
 async def test_a_push_costs_the_same_for_one_object_and_for_hundreds(exchange: Exchange) -> None:
     """Caller; then in one transaction clock, caller again, what is stored, insert, clock, status."""
     for count in (1, 300):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store
+from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store, Withdrawn
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
@@ -18,13 +18,14 @@ from taxii_server.domain.filters import Exactly, Filter, Keyword
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations.validation import Accepted, Rejected
-from taxii_server.storage import clocks, object_pages, object_writes, removals, statuses, stored_versions
+from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
     from taxii_server.domain.disclosures import Recipient
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
@@ -186,7 +187,7 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
 
     Raises:
         NotFound: if nothing that the caller can see matches.
-        NotAllowed: if one of the versions was brought by another member.
+        NotAllowed: if one of the versions was brought by another member, or what is left would undo a recall.
     """
     target = permissions.erasable(caller)
     async with database.write(target) as connection:
@@ -199,6 +200,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
             raise NotFound
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
+            raise NotAllowed(message)
+        recall = await recalls.last(connection, target.collection_id, stix_id)
+        left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
+        if recall is not None and recall.is_undone_by(chosen, left):
+            message = (
+                "The object was recalled, and without the versions that say so the ones before would count again; "
+                "nothing was removed. Remove all its versions, or those before."
+            )
             raise NotAllowed(message)
         await removals.remove(
             connection,
@@ -264,10 +273,23 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
+        elif isinstance(outcome, Withdrawn):
+            failures.append(
+                Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _withdrawn(outcome.recall))
+            )
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
     stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
+
+
+def _withdrawn(recall: StandingRecall) -> str:
+    who = "the operator" if recall.by_operator else "the member that had brought it"
+    why = f": {recall.reason!r}" if recall.reason else ""
+    return (
+        f"was recalled by {who} at {to_taxii(recall.at)}{why}. It is not taken again, in whatever version, unless the "
+        "operator lifts the recall; what says itself that it is revoked is"
+    )
 
 
 _NOT_YOURS = (

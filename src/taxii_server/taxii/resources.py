@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from taxii_server.domain.recalls import MOST_REASON
 from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations.envelopes import MOST_OBJECTS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from taxii_server.domain.statuses import Detail, Status
     from taxii_server.operations.directory import Seen
     from taxii_server.operations.disclosures import ContributedReceipt
+    from taxii_server.storage.recalls import Recall
 
 TIMESTAMP: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$"
 _UUID4: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -269,6 +271,64 @@ class DisclosuresResource(Resource):
         ]
         | None
     ) = None
+
+
+class RecallRequest(Resource):
+    """Why an object is recalled."""
+
+    reason: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=MOST_REASON,
+                description="Told to whoever tries to add the object again, so it should name nothing confidential.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class ToldVersion(Resource):
+    """A version that says `revoked`."""
+
+    version: Annotated[Text, Field(examples=["2026-05-02T08:15:30.000Z"])]
+    date_added: Timestamp
+
+
+class RecallResource(Resource):
+    """An object that was withdrawn, as its contributor sees it."""
+
+    id: Annotated[str, Field(pattern=_STIX_ID, examples=["indicator--bb28639b-2379-4150-872d-101c60c62553"])]
+    state: Annotated[
+        Literal["recalled", "lifted"],
+        Field(description="`lifted`: the operator lets the object be added again."),
+    ]
+    outcome: Annotated[
+        Literal["revoked", "deleted"],
+        Field(
+            description="`revoked`: new versions say so to whoever polls. `deleted`: its type can't be revoked, so "
+            "pollers don't learn of it."
+        ),
+    ]
+    recalled_at: Timestamp
+    lifted_at: Timestamp | None = None
+    reason: Text | None = None
+    versions: Annotated[list[ToldVersion], Field(min_length=1, description="Those that say `revoked`.")] | None = None
+
+    @classmethod
+    def of(cls, recall: Recall) -> Self:
+        """Show a recall."""
+        return cls(
+            id=recall.stix_id,
+            state="recalled" if recall.lifted_at is None else "lifted",
+            outcome=recall.outcome.value,
+            recalled_at=to_taxii(recall.at),
+            lifted_at=None if recall.lifted_at is None else to_taxii(recall.lifted_at),
+            reason=recall.reason,
+            versions=[ToldVersion(version=one.version, date_added=to_taxii(one.date_added)) for one in recall.telling]
+            or None,
+        )
 
 
 class ErrorResource(Resource):

@@ -18,6 +18,7 @@ from taxii_server.storage.tables.identity import (
     revoked_tokens,
     signing_keys,
 )
+from taxii_server.storage.tables.recalls import recalls
 
 __all__ = [
     "activity_batches",
@@ -37,6 +38,7 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "recalls",
     "removed_collections",
     "revoked_tokens",
     "signing_keys",

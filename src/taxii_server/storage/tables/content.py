@@ -119,8 +119,8 @@ deleted_versions = Table(
     Column("deleted_by_client", Integer),
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("collection_id", "date_added"),
-    CheckConstraint("reason IN ('delete', 'retention', 'prune')", name="reason"),
     Index("ix_deleted_versions_stix_id", "collection_id", "stix_id"),
+    CheckConstraint("reason IN ('delete', 'retention', 'prune', 'recall')", name="reason"),
 )
 
 statuses = Table(

@@ -142,6 +142,22 @@ TEXTS: Final[Mapping[str, Text]] = {
         "What is posted again afterwards is new, with a new date.",
         scopes=("taxii:read", "taxii:write"),
     ),
+    "recall_object": Text(
+        "Recall an object",
+        "Withdraws an object that the client's own member brought: every version that the client can see has to be its "
+        "member's. What STIX can revoke gets a new version, the newest one's text with `revoked` and a later "
+        "`modified`, which pollers get like any other; observables and marking-definitions can't be revoked and are "
+        "deleted. The object isn't taken again afterwards, from anybody: adding it is a failure that tells the reason. "
+        "What was recalled already is so once more, and nothing is done. Not part of TAXII.",
+        {"recall": _link("get_recall", "The same, later.", _HERE | _OF_THE_OBJECT)},
+        scopes=("taxii:write",),
+    ),
+    "get_recall": Text(
+        "How a recall stands",
+        "What became of an object that the client's member had brought and that was recalled, by itself or by the "
+        "operator. Not part of TAXII.",
+        scopes=("taxii:write",),
+    ),
     "get_versions": Text(
         "List the versions of one object",
         "The versions of an object in its latest specification version, or in those that are named, in the order in "

@@ -14,6 +14,7 @@ from taxii_server.operations import directory, objects
 from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
 from taxii_server.taxii import calls, responses
+from taxii_server.taxii.calls import object_id
 from taxii_server.taxii.description.parameters import query_parameters
 from taxii_server.taxii.queries import FIELDS, PageQuery, delete_query, page_query
 from taxii_server.taxii.resources import (
@@ -45,7 +46,7 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         where = directory.readable(caller)
         calls.negotiate(request)
-        query = page_query(calls.query(request), endpoint, where.collection_id, calls.object_id(request))
+        query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
@@ -105,7 +106,7 @@ def router(service: Service) -> APIRouter:
             service.database,
             caller,
             calls.again(service, request, caller),
-            calls.object_id(request) or "",
+            object_id(request) or "",
             want,
         )
         return TaxiiResponse()
