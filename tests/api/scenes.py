@@ -16,6 +16,7 @@ from taxii_server.taxii import description
 from taxii_server.taxii.description.parameters import INDICATOR, PUSHED, RECALLED
 from taxii_server.web.describing import examples
 from tests.api.demo import FEED
+from tests.factories import indicator, stix_id
 from tests.taxii.alliance import TAXII
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ REVOKE: Final = "/oauth2/revoke"
 OTHER_MEMBERS: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _STIX: Final = {"Content-Type": "application/stix+json;version=2.1"}
 _ENVELOPE: Final = {"Content-Type": TAXII}
+_TRACED: Final = stix_id("indicator", 4001)
+_UNREAD: Final = stix_id("indicator", 4002)
 _GRANT: Final = {"grant_type": "client_credentials"}
 _LARGEST: Final = 10 * 1024 * 1024
 
@@ -144,6 +147,26 @@ async def _other_filters(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Respons
     first = await demo.ask("GET", "objects/?match[type]=indicator&limit=1")
     return await demo.ask("GET", f"objects/?match[type]=malware&next={first.json()['next']}")
 
+
+# Who received what
+
+
+@_scene("get_disclosures", 200, "two_members")
+async def _traced(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    await _add(demo, {"objects": [indicator(id=_TRACED)]})
+    for who, rest in (("harbour", ""), ("meadow", ""), ("meadow", "versions/")):
+        await demo.ask("GET", f"objects/{_TRACED}/{rest}", who)
+    return await demo.ask("GET", f"objects/{_TRACED}/disclosures/")
+
+
+@_scene("get_disclosures", 200, "nobody")
+async def _sent_to_nobody(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    await _add(demo, {"objects": [indicator(id=_UNREAD)]})
+    return await demo.ask("GET", f"objects/{_UNREAD}/disclosures/")
+
+
+_get("get_disclosures", 400, "next", f"objects/{INDICATOR}/disclosures/?next=made-up")
+_get("get_disclosures", 403, "read_only", f"objects/{INDICATOR}/disclosures/", "harbour")
 
 # Adding
 

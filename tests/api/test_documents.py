@@ -79,6 +79,7 @@ def test_operations_are_called_shortly_and_once() -> None:
         "get_api_root",
         "get_collection",
         "get_collections",
+        "get_disclosures",
         "get_discovery",
         "get_health",
         "get_keys",

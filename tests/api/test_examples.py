@@ -45,7 +45,19 @@ SHARED = {
 RECORDING = bool(os.environ.get("TAXII_RECORD_EXAMPLES"))
 
 # What differs from one answer to the next.
-_OWN = {"error_id", "next", "date_added", "request_timestamp", "access_token", "x", "y", "kid", "recalled_at"}
+_OWN = {
+    "error_id",
+    "next",
+    "date_added",
+    "first",
+    "last",
+    "request_timestamp",
+    "access_token",
+    "x",
+    "y",
+    "kid",
+    "recalled_at",
+}
 # What every answer of this server has, whatever it answers; or HTTP itself gives it.
 _EVERYWHERE = {"content-type", "content-length", "date", "content-encoding", "x-content-type-options"}
 

@@ -77,6 +77,10 @@ MATRIX: dict[tuple[str, str], Row] = {
         401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, neither=404, both=200
     ),
     ("GET", f"{COLLECTION}objects/{{object_id}}/versions/"): READ,
+    # a contributor's question, about what its own member brought
+    ("GET", f"{COLLECTION}objects/{{object_id}}/disclosures/"): row(
+        401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, writer=404, both=200
+    ),
     # the object is the member's of "both"; to who may write and not read, what others brought is absent
     ("POST", f"{COLLECTION}objects/{{object_id}}/recall/"): row(
         401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, writer=404, both=200

@@ -50,6 +50,9 @@ async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange
         ("manifest/?match[type]=campaign", 2),
         (f"objects/{THING}/?match[version]=2001-01-01T00:00:00Z", 2),
         ("objects/indicator--00000000-0000-4000-8000-000000000000/", 2),
+        # of one's own object: its versions, the ledger, the members by name
+        (f"objects/{THING}/disclosures/", 4),
+        ("objects/indicator--00000000-0000-4000-8000-000000000000/disclosures/", 2),
     ],
 )
 async def test_a_read_costs_what_it_should(exchange: Exchange, rest: str, cost: int) -> None:

@@ -95,6 +95,26 @@ _STATUS = _resource(
 )
 _ENVELOPE = _page("objects", {"type": "object", "required": ["type", "id"]})
 
+_DISCLOSURE = _resource(
+    "version date_added media_type removed member name received first last times",
+    version=_TEXT,
+    date_added=_WHEN,
+    media_type={"enum": ["application/stix+json;version=2.0", "application/stix+json;version=2.1"]},
+    removed=_FLAG,
+    member=_TEXT,
+    name=_TEXT,
+    received={"enum": ["content", "listing"]},
+    first=_WHEN,
+    last=_WHEN,
+    times=_COUNT,
+)
+# ours, not the standard's: a part of it may be empty though more follow
+_DISCLOSURES = _resource("more", more=_FLAG, next=_TEXT, disclosures=_list(_DISCLOSURE)) | {
+    "if": {"properties": {"more": {"const": True}}},
+    "then": {"required": ["next"]},
+    "else": {"properties": {"next": False}},
+}
+
 _ROOT = "/taxii2/[^/]+"
 _FEED = f"{_ROOT}/collections/[^/]+"
 # ours, beyond the standard
@@ -142,6 +162,7 @@ RESOURCES: Final[dict[tuple[str, str], Schema]] = {
     ("POST", f"{_FEED}/objects"): _STATUS,
     ("GET", f"{_FEED}/objects/[^/]+"): _ENVELOPE,
     ("GET", f"{_FEED}/objects/[^/]+/versions"): _page("versions", _TEXT),
+    ("GET", f"{_FEED}/objects/[^/]+/disclosures"): _DISCLOSURES,
     ("POST", _RECALL): _RECALLED,
     ("GET", _RECALL): _RECALLED,
 }

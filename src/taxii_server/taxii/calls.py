@@ -96,6 +96,12 @@ def negotiate(request: Request) -> None:
     check_accept(",".join(request.headers.getlist("accept")) or None)
 
 
+def query(request: Request) -> str:
+    """Give the query string as it came."""
+    octets: bytes = request.scope["query_string"]
+    return octets.decode(errors="replace")
+
+
 def object_id(request: Request) -> str | None:
     """Give the object the path names; Postgres has no text with NUL, so such a name becomes one that nothing has."""
     name: str | None = request.path_params.get("object_id")

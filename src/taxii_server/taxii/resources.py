@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from taxii_server.domain.access import TrustGroup
     from taxii_server.domain.statuses import Detail, Status
     from taxii_server.operations.directory import Seen
+    from taxii_server.operations.disclosures import ContributedReceipt
     from taxii_server.operations.recall_recipients import RecipientMember
     from taxii_server.storage.recalls import Recall
 
@@ -225,6 +226,54 @@ class VersionsResource(Resource):
     more: More
     next: Next | None = None
     versions: Annotated[list[str], Field(min_length=1, description="Left out of an empty page.")] | None = None
+
+
+class DisclosureRecord(Resource):
+    """That a version was sent to the clients of a member."""
+
+    version: Annotated[Text, Field(description="As manifests write it.", examples=["2026-03-02T08:00:00.000Z"])]
+    date_added: Timestamp
+    media_type: StixMediaType
+    removed: Annotated[bool, Field(description="Whether this version is there no more.")]
+    member: Annotated[Text, Field(description="The receiving member.", examples=["harbour-bank"])]
+    name: Annotated[Text, Field(description="The member's name.", examples=["Harbour Bank"])]
+    received: Annotated[
+        Literal["content", "listing"],
+        Field(description="`content`: the object itself; `listing`: a manifest or a list of versions that names it."),
+    ]
+    first: Timestamp
+    last: Timestamp
+    times: Annotated[int, Field(gt=0, description="How many pages with it were sent.")]
+
+    @classmethod
+    def of(cls, receipt: ContributedReceipt) -> Self:
+        """Show one receipt."""
+        return cls(
+            version=receipt.version,
+            date_added=to_taxii(receipt.date_added),
+            media_type=Form(receipt.form).media_type,
+            removed=receipt.removed,
+            member=receipt.member,
+            name=receipt.name,
+            received="content" if receipt.content else "listing",
+            first=to_taxii(receipt.first),
+            last=to_taxii(receipt.last),
+            times=receipt.times,
+        )
+
+
+class DisclosuresResource(Resource):
+    """Who received an object: a part of the answer. Not of the standard."""
+
+    more: More
+    next: Next | None = None
+    disclosures: (
+        Annotated[
+            list[DisclosureRecord],
+            Field(min_length=1, description="Left out of a part without any; more may follow all the same."),
+        ]
+        | None
+    ) = None
 
 
 class RecallRequest(Resource):

@@ -144,6 +144,16 @@ def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Compone
     }
 
 
+def next_of_disclosures() -> Component:
+    """Describe the one field of the question who received an object."""
+    return _of_query(
+        "next",
+        "Go on where the answer that gave this value ended. Opaque, and for the same object only. It doesn't expire.",
+        {"type": "string", "minLength": 1},
+        component="next_of_disclosures",
+    )
+
+
 def _versions(default: str, name: str | None = None) -> Component:
     exact = {
         "type": "string",

@@ -168,4 +168,21 @@ TEXTS: Final[Mapping[str, Text]] = {
         scopes=("taxii:read",),
         paged=True,
     ),
+    "get_disclosures": Text(
+        "Who received an object",
+        "Which members were sent which version of an object that the client's own member brought, first and last when, and "
+        "how often: its content, or only a listing that names it. Removed versions are told of too. An extension: the "
+        "standard has nothing like it. Takes the right to write; an object that another member brought does not exist here. "
+        "What is told was recorded before each page was sent, so a member that is not named was sent nothing.\n\n"
+        "While the answer says `more`, go on with its `next`. A member may stand on several answers with the same version: "
+        "then the earliest `first` and the latest `last` count, and `times` add up.",
+        {
+            "next_page": _link(
+                "get_disclosures",
+                "If `more` is true, what follows.",
+                _HERE | _OF_THE_OBJECT | {"next": "$response.body#/next"},
+            ),
+        },
+        scopes=("taxii:write",),
+    ),
 }

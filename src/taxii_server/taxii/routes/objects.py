@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         where = directory.readable(caller)
         calls.negotiate(request)
-        query = page_query(_query(request), endpoint, where.collection_id, object_id(request))
+        query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
@@ -101,7 +101,7 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         directory.check_erasable(caller)
         calls.negotiate(request)
-        want = delete_query(_query(request))
+        want = delete_query(calls.query(request))
         await objects.delete_object(
             service.database,
             caller,
@@ -173,8 +173,3 @@ def router(service: Service) -> APIRouter:
         query=fields(Endpoint.VERSIONS),
     )
     return routes
-
-
-def _query(request: Request) -> str:
-    octets: bytes = request.scope["query_string"]
-    return octets.decode(errors="replace")
