@@ -8,6 +8,7 @@ it, and nothing is written where nothing moved.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ class Heads:
         except TaxiiServerError as error:
             HEADS_FAILED.labels("made").inc()
             log.warning("audit_head_failed", reason=error.title)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on, and so do heads
+            HEADS_FAILED.labels("made").inc()
+            log.warning("audit_head_failed", reason=type(error).__qualname__)
             return
         if made is None:
             return
@@ -174,9 +179,15 @@ async def _known(connection: Connection) -> tuple[dict[str, Head], bool]:
 
 
 def _append(file: Path, line: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # not blocking: a pipe that nobody reads is a failure, and no reason to hang
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
-        os.write(descriptor, line.encode() + b"\n")
+        octets, before = line.encode() + b"\n", os.fstat(descriptor).st_size
+        if os.write(descriptor, octets) < len(octets):
+            # else the next head would stand in the same line; what can only be appended to keeps the piece
+            with suppress(PermissionError):
+                os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
