@@ -22,6 +22,7 @@ from taxii_server.domain.errors import DatabaseGone, OperatorError, TaxiiServerE
 from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
 from taxii_server.operations.activity import Activity
+from taxii_server.operations.audit_heads import Heads
 from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.tokens import TokenIssuing
@@ -96,6 +97,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         token_lifetime=settings.token_lifetime,
     )
 
+    heads = Heads(database, keys, settings.public_url, settings.audit_head_interval, settings.audit_head_file)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
@@ -103,7 +106,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            async with activity.running():
+            async with heads.running(), activity.running():
                 yield
         finally:
             validators.close()

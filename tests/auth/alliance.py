@@ -219,11 +219,15 @@ def alliance_in(urls: DatabaseUrls, *, filled: bool = True) -> Iterator[Alliance
 
 @contextmanager
 def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
-    """Collect the SQL sent while the block runs, by one database or by all; transaction control is counted apart."""
+    """Collect the SQL sent while the block runs, by one database or by all.
+
+    Transaction control is counted apart: what begins a transaction says in the same message what it is held to.
+    """
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
+        if not statement.startswith("BEGIN "):
+            sent.append(statement)
 
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)

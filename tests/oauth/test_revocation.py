@@ -167,10 +167,10 @@ async def test_a_token_in_the_url_is_refused(http: httpx.AsyncClient, issuing: T
     assert answer.status_code == 400
 
 
-async def test_revoking_costs_the_caller_statement_and_one_more(
+async def test_revoking_costs_the_caller_statement_and_one_transaction(
     http: httpx.AsyncClient, issuing: TokenIssuing, db: Database, north: Issued
 ) -> None:
-    """Without a token of its own it is the caller statement alone, the same one."""
+    """Turn, revocation, audit. Without a token of its own it is the caller statement alone, the same one."""
     token = await token_of(issuing, north)
     with statements(db) as nothing:
         await http.post(REVOKE, data={"token": "none"}, headers=basic(north))
@@ -178,7 +178,7 @@ async def test_revoking_costs_the_caller_statement_and_one_more(
         await http.post(REVOKE, data={"token": token}, headers=basic(north))
 
     assert len(nothing) == 1
-    assert len(sent) == 2
+    assert len(sent) == 4
     assert sent[0] == nothing[0]
 
 

@@ -114,12 +114,13 @@ class TestAnswer:
 
         assert answer.status_code == 200
 
-    async def test_it_takes_two_statements(self, http: httpx.AsyncClient, db: Database, north: Issued) -> None:
+    async def test_it_takes_four_statements(self, http: httpx.AsyncClient, db: Database, north: Issued) -> None:
+        """Caller, key; then, before the token goes out, its stream's lock and the act, durable."""
         await http.post(TOKEN, data=GRANT | by_post(north))
         with statements(db) as sent:
             await http.post(TOKEN, data=GRANT | by_post(north))
 
-        assert len(sent) == 2
+        assert len(sent) == 4
 
     async def test_a_key_at_its_end_shortens_the_token(
         self, http: httpx.AsyncClient, alliance: Alliance, north: Issued

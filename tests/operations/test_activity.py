@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
+from taxii_server.domain.access import Whole
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.errors import DatabaseGone, NotAuthenticated
 from taxii_server.operations.activity import Activity, Read
@@ -26,6 +27,7 @@ from tests.auth.alliance import Alliance, alliance_in, statements
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
 
+    from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
     from taxii_server.storage.engine import Connection
 
@@ -46,12 +48,12 @@ class Shaky(Database):
     fault: str | None = None
 
     @asynccontextmanager
-    async def write(self, turn: Hashable = None) -> AsyncIterator[Connection]:
+    async def write(self, where: Proof | None = None, *, turn: Hashable = None) -> AsyncIterator[Connection]:
         if self.fault == "gone":
             raise DatabaseGone
         if self.fault == "refuses":
             raise IntegrityError("a statement", {}, Exception("refused"))
-        async with super().write(turn) as connection:
+        async with super().write(where, turn=turn) as connection:
             yield connection
         if self.fault == "answer lost":
             raise DatabaseGone
@@ -362,7 +364,7 @@ async def test_readings_go_with_their_collection(database: Shaky, alliance: Alli
     activity.read(Read(feed, Endpoint.OBJECTS, 1, at(1), ended=True, filtered=False), client, at(2))
     await activity.save()
     async with database.write() as connection:
-        await remove_collection(connection, feed)
+        await remove_collection(connection, Whole(feed))
 
     assert known(alliance)[0] == {}
 

@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Writable
+from taxii_server.domain.access import Attribution, Grant, Policy, Right, Validation, Whole, Writable
 from taxii_server.domain.stix_versions import Version, standings
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import alliance, alliance_file, transfer
 from taxii_server.operations.validation import Validators
-from taxii_server.storage import clocks, object_writes
+from taxii_server.storage import bounds, clocks, object_writes
 from taxii_server.storage.engine import Database
 from taxii_server.storage.tables import collection_clocks, object_versions
 from tests.factories import TLP2, identity, indicator, stix_id, tlp2
@@ -53,6 +53,9 @@ def ruled(*rules: str) -> str:
     return FILE.replace("validation: structural", "\n        ".join(["validation: structural", *rules]))
 
 
+FEW = f"note {FEED} is anonymous, but only 2 members may add to it: each of the two knows what the other brought"
+
+
 @pytest.fixture
 async def db(fresh_database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     """A database for one test alone, the file applied."""
@@ -82,7 +85,8 @@ async def add(db: Database, judges: Validators, *objects: Stix, member: str = "n
 
 
 async def rows(db: Database) -> list[Any]:
-    async with db.read() as connection:
+    where = Whole((await alliance.collections(db))[0].id)
+    async with db.read(where) as connection:
         return list((await connection.execute(select(object_versions).order_by(object_versions.c.date_added))).all())
 
 
@@ -104,10 +108,11 @@ async def test_rules_are_stored_told_and_listed(db: Database) -> None:
     rules = ["ceiling: AMBER", "unmarked: GREEN", "owner_only: true", "attribution: anonymous"]
     lines = await apply(db, *rules)
 
-    [line] = lines
+    [line, warning] = lines
+    assert warning == FEW
     assert line.startswith(f"change collection {FEED}: ceiling 'RED' → 'AMBER', unmarked 'CLEAR' → 'GREEN', ")
     assert line.endswith("owner_only 'false' → 'true', attribution 'named' → 'anonymous'")
-    assert await apply(db, *rules) == []
+    assert await apply(db, *rules) == [FEW]
     [listed] = await alliance.collections(db)
     assert (listed.name, listed.grants["north-bank"]) == (FEED, Grant(frozenset(Right), Level.RED))
     assert listed.policy == Policy(
@@ -193,6 +198,32 @@ async def test_a_lower_ceiling_is_told_and_not_retroactive(db: Database, judges:
     assert "takes nothing above TLP:GREEN" in str(said)
 
 
+@pytest.mark.parametrize(
+    ("writers", "said"),
+    [
+        (0, None),
+        (1, "only 1 member may add to it: everything there is that member's"),
+        (2, "only 2 members may add to it: each of the two knows what the other brought"),
+        (3, None),
+    ],
+)
+async def test_too_few_writers_for_anonymity_are_told(db: Database, writers: int, said: str | None) -> None:
+    """With one or two writers, who brought what can be counted out: `apply` says so, each time and in a new collection."""
+    grants = "".join(f"          bank-{n}: {[*('read', 'write')[: 1 + (n < writers)]]}\n" for n in range(4)).replace(
+        "'", ""
+    )
+    members = "".join(f"  bank-{n}: {{name: Bank {n}}}\n" for n in range(4))
+    text = (
+        "trust_groups:\n  quiet:\n    title: Quiet\n    collections:\n      - alias: one\n        title: One\n"
+        f"        attribution: anonymous\n        grants:\n{grants}members:\n{members}"
+    )
+    told = [[step.line for step in (await alliance.apply(db, alliance_file.parse(text))).steps] for _ in range(2)]
+
+    for lines in told:
+        notes = [line for line in lines if line.startswith("note ")]
+        assert notes == ([] if said is None else [f"note quiet/one is anonymous, but {said}"])
+
+
 async def test_an_import_obeys_the_rules_too(db: Database, judges: Validators) -> None:
     """In a member's name, by the rules for that member: ceiling, unmarked, whose objects, and who may be named."""
     await add(db, judges, indicator())
@@ -201,7 +232,8 @@ async def test_an_import_obeys_the_rules_too(db: Database, judges: Validators) -
     named = await add(db, judges, indicator(id=stix_id("indicator", 2), created_by_ref=identity()["id"]))
 
     assert lines[1:] == [
-        f"note 1 stored version of {FEED} from before it was anonymous: they stay as they are, created_by_ref included"
+        f"note 1 stored version of {FEED} from before it was anonymous: they stay as they are, created_by_ref included",
+        FEW,
     ]
     assert "only that member may add versions" in str(theirs[0])
     assert "north-bank" not in str(theirs[0])
@@ -229,6 +261,7 @@ async def test_a_rule_and_a_title_change_while_somebody_adds(db: Database) -> No
     target = Writable(feed, 1, None, Level.RED, Policy(Validation.STRUCTURAL))
     wanted = alliance_file.parse(ruled("unmarked: AMBER").replace("title: First", "title: Prime"))
     async with db.write() as connection:
+        await bounds.hold_to(connection, target)
         clock = await clocks.lock_clock(connection, feed)
         changing = asyncio.create_task(alliance.apply(db, wanted))
         await waiting(db, 1)

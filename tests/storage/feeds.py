@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -10,19 +11,19 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from taxii_server.domain.access import Policy, Readable, Validation, Writable
+from taxii_server.domain.access import Policy, Readable, Validation, Whole, Writable
 from taxii_server.domain.additions import Store
 from taxii_server.domain.stix_objects import Columns, Form
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks, object_writes, removals, stored_versions, tables
+from taxii_server.storage import bounds, clocks, object_writes, removals, stored_versions, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from taxii_server.domain.additions import Outcome
     from taxii_server.domain.stix_versions import Version
-    from taxii_server.storage.engine import Database
+    from taxii_server.storage.engine import Connection, Database
 
 MEMBER, CLIENT = 1, 1
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
@@ -96,11 +97,22 @@ class Feed:
         """Pretend that the check was passed, for a collection that asks for what `policy` says."""
         return Writable(self.collection_id, member, CLIENT, Level.RED, self.policy)
 
+    def whole(self) -> Whole:
+        """Pretend to be upkeep."""
+        return Whole(self.collection_id)
+
+    @asynccontextmanager
+    async def writing_out_of_turn(self) -> AsyncIterator[Connection]:
+        """Write to the collection as another process would: who wants to meanwhile waits for Postgres's lock."""
+        async with self.database.write() as connection:
+            await bounds.hold_to(connection, self.whole())
+            yield connection
+
     async def add(self, incoming: Sequence[Columns], size: int = 0, member: int = MEMBER) -> list[Outcome]:
         """Add objects in one transaction."""
         target = self.writable(member)
         pairs = [(one, body_of(one, size)) for one in incoming]
-        async with self.database.write() as connection:
+        async with self.database.write(target) as connection:
             clock = await clocks.lock_clock(connection, self.collection_id)
             outcomes = await object_writes.add(connection, target, clock, uuid4(), pairs)
         for outcome, (_, body) in zip(outcomes, pairs, strict=True):
@@ -113,7 +125,7 @@ class Feed:
         """Remove versions in one transaction."""
         going = set(dates)
         ids = {self.live[date].stix_id for date in going}
-        async with self.database.write() as connection:
+        async with self.database.write(self.whole()) as connection:
             await clocks.lock_clock(connection, self.collection_id)
             stored = await stored_versions.of_objects(connection, self.collection_id, ids)
             chosen = [one for one in stored if one.date_added in going]

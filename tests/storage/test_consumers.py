@@ -46,7 +46,7 @@ def test_what_waits_is_what_the_rule_selects_after_a_position(
             positions = [None if rank is None else dates[rank % len(dates)] for rank in ranks]
             for clearance in Level:
                 where = feed.readable(clearance)
-                async with database.read() as connection:
+                async with database.read(where) as connection:
                     found = await consumers.waiting(connection, where, positions)
                 seen = sorted(one.date_added for one in selected(feed.live.values(), clearance, Filter()))
                 rest = [[date for date in seen if position is not None and date > position] for position in positions]

@@ -50,7 +50,7 @@ async def rule(feed: Feed, level: Level) -> int:
     """Let what is unmarked count as `level` from now on, as `apply` does."""
     async with feed.database.write() as connection:
         await clocks.lock_clock(connection, feed.collection_id)
-        moved = await levels.relevel(connection, feed.collection_id, level)
+        moved = await levels.relevel(connection, feed.whole(), level)
     feed.policy = replace(feed.policy, unmarked_level=level)
     return moved
 
@@ -107,9 +107,9 @@ def test_kept_levels_follow_every_change_of_the_rule(
 
 
 async def _all_is_right(feed: Feed) -> None:
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         stored = await stored_versions.of_objects(connection, feed.collection_id, IDS)
-        counted = await levels.census(connection, feed.collection_id)
+        counted = await levels.census(connection, feed.whole())
     assert {one.date_added: one.place for one in stored} == feed.live
     for of in IDS:
         right = standings(one.place for one in stored if one.stix_id == of)
@@ -123,11 +123,11 @@ async def test_tlp_markings_from_before_stay_clear(database: Database) -> None:
     capitals = TLP_RED.replace("marking-definition--", "").upper()
     await feed.add([columns(TLP_RED, 1), columns(f"marking-definition--{capitals}", 1), columns(IDS[0], 1)])
     async with database.read() as connection:
-        counted = await levels.census(connection, feed.collection_id)
+        counted = await levels.census(connection, feed.whole())
 
     assert (counted.marked, counted.unmarked) == (Counter({Level.CLEAR: 2}), Counter({Level.CLEAR: 1}))
     assert await rule(feed, Level.RED) == 1
-    async with database.read() as connection:
+    async with database.read(feed.whole()) as connection:
         of = object_versions.c
         asked = select(of.stix_id, of.level).where(of.collection_id == feed.collection_id, of.level > 0)
         assert [tuple(row) for row in await connection.execute(asked)] == [(IDS[0], Level.RED)]

@@ -127,7 +127,7 @@ async def _play(feed: Feed, history: list[list[Columns] | tuple[int, ...]]) -> l
 
 async def _kept_levels_are_right(feed: Feed) -> None:
     """Compare every kept level with what follows from the versions that are there."""
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         stored = await stored_versions.of_objects(connection, feed.collection_id, IDS)
     assert {one.date_added: one.place for one in stored} == feed.live
     for of in IDS:
@@ -147,7 +147,7 @@ async def _walk(feed: Feed, question: Filter, clearance: Level, bounds: Bounds) 
     served: list[Served] = []
     position = None
     while True:
-        async with feed.database.read() as connection:
+        async with feed.database.read(feed.readable(clearance)) as connection:
             page = await object_pages.page(connection, feed.readable(clearance), question, position, bounds)
         assert len(page.versions) <= bounds.limit
         octets = sum(len(version.body or "") for version in page.versions)
@@ -166,7 +166,7 @@ async def test_a_page_says_whether_the_caller_sees_the_object_at_all(database: D
     await feed.add([columns(IDS[0], 1, level=Level.RED)])
 
     async def known(of: str, clearance: Level) -> bool:
-        async with database.read() as connection:
+        async with database.read(feed.readable(clearance)) as connection:
             page = await object_pages.page(
                 connection,
                 feed.readable(clearance),

@@ -42,14 +42,14 @@ async def clock_of(feed: Feed) -> tuple[datetime, int]:
     asked = select(collection_clocks.c.last_added, collection_clocks.c.changes).where(
         collection_clocks.c.collection_id == feed.collection_id,
     )
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         row = (await connection.execute(asked)).one()
     return row.last_added, row.changes
 
 
 async def set_clock(feed: Feed, ahead: timedelta) -> datetime:
     """Put the clock ahead of the database's time."""
-    async with feed.database.write() as connection:
+    async with feed.database.write(feed.writable()) as connection:
         now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
         await connection.execute(
             update(collection_clocks)
@@ -60,7 +60,7 @@ async def set_clock(feed: Feed, ahead: timedelta) -> datetime:
 
 
 async def stored(feed: Feed) -> list[stored_versions.StoredVersion]:
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         asked = select(object_versions.c.stix_id).where(object_versions.c.collection_id == feed.collection_id)
         ids = set((await connection.execute(asked)).scalars())
         found = await stored_versions.of_objects(connection, feed.collection_id, ids)
@@ -117,7 +117,7 @@ async def test_what_is_rolled_back_moves_nothing(feed: Feed) -> None:
     incoming = [(columns(ONE, 1), b"{}")]
 
     async def fail() -> None:
-        async with feed.database.write() as connection:
+        async with feed.database.write(feed.writable()) as connection:
             clock = await clocks.lock_clock(connection, feed.collection_id)
             await object_writes.add(connection, target, clock, uuid4(), incoming)
             raise LookupError
@@ -197,7 +197,7 @@ async def test_a_known_version_is_a_repeat_or_a_conflict(feed: Feed) -> None:
 async def test_rows_say_who_brought_them_and_how_large_they_are(feed: Feed) -> None:
     """Member, client, status and octets stand beside the exact text."""
     await feed.add([columns(ONE, 1, level=Level.AMBER), columns(SCO, None)], size=10)
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         rows = (
             await connection.execute(
                 select(object_versions)
@@ -220,10 +220,10 @@ async def test_octets_are_counted_not_letters(feed: Feed) -> None:
     """Pages are bounded by octets (a letter may take four)."""
     body = '{"x":"é😀"}'.encode()
     target = feed.writable()
-    async with feed.database.write() as connection:
+    async with feed.database.write(feed.writable()) as connection:
         clock = await clocks.lock_clock(connection, feed.collection_id)
         await object_writes.add(connection, target, clock, uuid4(), [(columns(ONE, 1), body)])
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         size = await connection.execute(
             select(object_versions.c.body_bytes).where(object_versions.c.collection_id == feed.collection_id),
         )
@@ -257,7 +257,7 @@ async def test_a_late_arrival_is_marked_with_the_date_it_came_after(feed: Feed) 
     assert isinstance(first, Store)
     assert isinstance(fourth, Store)
     assert (first.late_after, fourth.late_after) == (second, None)
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         kept = await connection.execute(
             select(object_versions.c.late_after)
             .where(object_versions.c.collection_id == feed.collection_id)
@@ -275,7 +275,7 @@ async def test_removed_rows_are_kept_without_bodies(feed: Feed) -> None:
 
     assert left.date_added == first
     assert left.standing == standings([left.place])[first]
-    async with feed.database.read() as connection:
+    async with feed.database.read(feed.whole()) as connection:
         gone = await connection.execute(
             select(deleted_versions.c.date_added).where(deleted_versions.c.collection_id == feed.collection_id),
         )
@@ -318,7 +318,7 @@ async def test_of_contradicting_additions_at_once_one_is_stored(feed: Feed) -> N
 async def test_nothing_is_seen_past_a_writer_that_has_not_committed(feed: Feed) -> None:
     """Dates are given under the lock, which is held until commit: the second writer waits and is dated later."""
     target = feed.writable()
-    async with feed.database.write() as connection:
+    async with feed.writing_out_of_turn() as connection:
         clock = await clocks.lock_clock(connection, feed.collection_id)
         slow = await object_writes.add(connection, target, clock, uuid4(), [(columns(ONE, 1), b"{}")])
         fast = asyncio.create_task(feed.add([columns(stix_id(2), 1)]))
@@ -332,7 +332,7 @@ async def test_nothing_is_seen_past_a_writer_that_has_not_committed(feed: Feed) 
 async def test_a_removal_waits_for_the_writer_too(feed: Feed) -> None:
     """It is decided from what is there once the writer has committed."""
     [first] = dates(await feed.add([columns(ONE, 1)]))
-    async with feed.database.write() as connection:
+    async with feed.writing_out_of_turn() as connection:
         await clocks.lock_clock(connection, feed.collection_id)
         removing = asyncio.create_task(feed.remove([first]))
         await waiting_for_lock(feed.database, removing)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
 
-from jose import jwt
+from jose import jws, jwt
 from jose.exceptions import JOSEError
 
 from taxii_server.domain.errors import NotAuthenticated
@@ -126,6 +126,18 @@ def verify(
         raise NotAuthenticated("token is nested too deeply") from error
     if not same:
         raise NotAuthenticated("token reads in two ways")
+
+
+def verify_signature(token: str, key: Mapping[str, Any], algorithm: str) -> None:
+    """Check the signature of what isn't a token to log in with, with this one key and algorithm.
+
+    Raises:
+        NotAuthenticated: if it is wrong.
+    """
+    try:
+        jws.verify(token, dict(key), algorithms=[algorithm])
+    except JOSEError as error:
+        raise NotAuthenticated("the signature is wrong") from error
 
 
 def sign(claims: dict[str, Any], pem: bytes, algorithm: str, header: dict[str, Any]) -> str:

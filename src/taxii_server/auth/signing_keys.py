@@ -28,7 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from taxii_server.domain.audit import KEYS, OPERATOR, SERVER, Act, Entry
 from taxii_server.domain.errors import OperatorError
+from taxii_server.storage import audit
 from taxii_server.storage import signing_keys as stored
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ class SigningKeys:
             newest = await stored.newest_signing(connection)
             if newest is not None:
                 self._open(newest)
-            made = await self._add(connection)
+            made = await self._add(connection, OPERATOR)
             await stored.stop_signing(connection, successor=made.kid, verifies_for=self._overlap)
         log.info("signing_key_made", kid=made.kid)
         return made.kid
@@ -110,14 +112,14 @@ class SigningKeys:
             newest = await stored.newest_signing(connection)
             if newest is not None:
                 return newest
-            made = await self._add(connection)
+            made = await self._add(connection, SERVER)
         log.info("signing_key_made", kid=made.kid)
         return made
 
-    async def _add(self, connection: Connection) -> stored.SealedKey:
+    async def _add(self, connection: Connection, who: str) -> stored.SealedKey:
         private_key = generate_private_key(SECP256R1())
         public_jwk = _public_jwk(private_key)
-        return await stored.add(
+        made = await stored.add(
             connection,
             kid=public_jwk["kid"],
             public_jwk=json.dumps(public_jwk),
@@ -125,6 +127,9 @@ class SigningKeys:
             signs_for=self._signs_for,
             verifies_for=self._signs_for + self._overlap,
         )
+        said = {"kid": made.kid, "key": public_jwk}
+        await audit.append(connection, Entry(KEYS, Act.SIGNING_KEY_MADE, who, said))
+        return made
 
     def _open(self, key: stored.SealedKey) -> SigningKey:
         if self._opened is None or self._opened[0] != key.kid:

@@ -1,7 +1,7 @@
 """The operators' terminal. Each command parses, calls one operation and renders what it gives.
 
 Exit codes: 0 all is well; 1 refused, and the message says what to do; 2 the command line makes no sense; 3 the database
-can't be used; 4 `db check` or `check` found something; 130 stopped by Ctrl-C.
+can't be used; 4 `db check`, `audit verify` or `check` found something; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 import taxii_server
 from taxii_server.cli import (
     alliance,
+    audit,
     check,
     clients,
     db,
@@ -26,6 +27,7 @@ from taxii_server.cli import (
     objects,
     openapi,
     output,
+    recalls,
     serve,
     tokens,
 )
@@ -81,9 +83,11 @@ app.add_typer(alliance.app, name="collection")
 app.command("token")(tokens.token)
 app.command("revoke-token")(tokens.revoke_token)
 app.add_typer(keys.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
 app.command("disclosures")(disclosures.disclosures)
+app.add_typer(recalls.app, name="recall")
 app.add_typer(db.app, name="db")
 app.command("check")(check.check)
 app.command("maintain")(maintain.maintain)

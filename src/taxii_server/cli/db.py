@@ -62,7 +62,10 @@ def _show(checked: Checked) -> None:
         print(f"✗ {finding.what}\n  → {finding.remedy}")
     if checked.more:
         print(f"… and {checked.more} more.")
-    looked_at = f"{checked.collections} collections, {checked.versions} versions, schema {checked.revision}"
+    looked_at = (
+        f"{output.count(checked.collections, 'collection')}, {output.count(checked.versions, 'version')}, "
+        f"schema {checked.revision}"
+    )
     print(f"All is well: {looked_at}." if checked.sound else f"Looked at {looked_at}.")
 
 
@@ -82,4 +85,4 @@ def advance_clock(
     if json:
         output.as_json({"clocks": moved})
     else:
-        print(f"{moved} clocks advanced.")
+        print(f"{output.count(moved, 'clock')} advanced.")

@@ -96,6 +96,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], nothing: str
     console.print(shown)
 
 
+def count(number: int, noun: str) -> str:
+    """Count things in words, all but the irregular."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def note(message: str) -> None:
     """Say something on stderr, out of the way of what is piped on."""
     print(message, file=sys.stderr)

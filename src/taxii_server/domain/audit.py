@@ -47,7 +47,7 @@ class Act(StrEnum):
     MEMBER_RESUMED = "member_resumed"
     TOKEN_ISSUED = "token_issued"  # noqa: S105 - the name of an act
 
-    # of the stream of keys; a token that its own client takes back is in its member's
+    # of the stream of keys; tokens are taken back there by whomever, as an outside one tells no member of ours
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of an act
     SIGNING_KEY_MADE = "signing_key_made"
     SIGNING_KEY_RETIRED = "signing_key_retired"
@@ -79,7 +79,7 @@ ALLIANCE: Final = "alliance"
 """The stream of what `apply` does."""
 
 KEYS: Final = "keys"
-"""The stream of signing keys, and of tokens that an operator takes back."""
+"""The stream of signing keys, and of tokens that are taken back."""
 
 HEADS: Final = "heads"
 """The stream of checkpoints: where the other streams had got to."""

@@ -12,11 +12,13 @@ from uuid import UUID
 
 import structlog
 
+from taxii_server.domain import permissions
 from taxii_server.domain.access import Grant, Policy
+from taxii_server.operations import alliance_audit
 from taxii_server.operations.alliance_file import Alliance
 from taxii_server.operations.alliance_plan import Plan, compare
 from taxii_server.storage import alliance as storage
-from taxii_server.storage import clocks, levels
+from taxii_server.storage import audit, clocks, levels
 from taxii_server.storage.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -31,7 +33,9 @@ async def plan(db: Database, wanted: Alliance, *, prune: bool = False) -> Plan:
     async with db.read() as connection:
         stored = await storage.read(connection)
         found = compare(stored, wanted, prune=prune, dry_run=True)
-        counted = {one: await levels.census(connection, one) for one in found.with_other_rules}
+        counted = {
+            one: await levels.census(connection, permissions.operator_whole(one)) for one in found.with_other_rules
+        }
     return compare(stored, wanted, prune=prune, counted=counted, dry_run=True) if counted else found
 
 
@@ -51,14 +55,18 @@ async def apply(db: Database, wanted: Alliance, *, prune: bool = False, dry_run:
         # collection's row. And whoever waits for the clock meanwhile reads the rules again once it is free.
         for one in found.with_other_rules:
             await clocks.lock_clock(connection, one)
-        counted = {one: await levels.census(connection, one) for one in found.with_other_rules}
+        counted = {
+            one: await levels.census(connection, permissions.operator_whole(one)) for one in found.with_other_rules
+        }
         if counted:
             found = compare(stored, wanted, prune=prune, counted=counted)
         if found.renamed:
             await storage.free_names(connection, found.renamed)
         for step in found.steps:
             if step.act is not None:
-                await step.act(connection)
+                done = await step.act(connection)
+                for entry in alliance_audit.entries(step, done):
+                    await audit.append(connection, entry)
     for step in found.changes:
         log.info("alliance_changed", kind=step.kind.value, what=step.what)
     return found

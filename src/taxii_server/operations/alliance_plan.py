@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID, uuid4
 
+from taxii_server.domain import permissions
 from taxii_server.domain.access import Policy, Validation
 from taxii_server.domain.errors import AllianceInvalid
 from taxii_server.operations import alliance_steps as steps
@@ -205,7 +206,7 @@ class _Comparison:
             yield self._absent(
                 f"collection {self._name(one)} ({one.title})",
                 " with all it holds",
-                partial(storage.remove_collection, collection_id=one.id),
+                partial(storage.remove_collection, where=permissions.operator_whole(one.id)),
             )
 
     def _absent_trust_groups(self) -> Iterator[Step]:

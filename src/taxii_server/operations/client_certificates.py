@@ -184,8 +184,6 @@ def _hold_live(client: Client) -> None:
 
 
 async def _give(connection: Connection, client: Client, certificate: Certificate) -> bool:
-    if len(await storage.listing(connection, client.id)) >= _MOST:
-        raise OperatorError(f"{client.client_id} has {_MOST} certificates: remove those that it no longer needs.")
     added = await storage.add(
         connection,
         client.id,
@@ -202,6 +200,8 @@ async def _give(connection: Connection, client: Client, certificate: Certificate
         raise OperatorError(
             f"This certificate is {whose} already, and says of a request whose it is: use another, or remove it there."
         )
+    if len(await storage.listing(connection, client.id)) > _MOST:
+        raise OperatorError(f"{client.client_id} has {_MOST} certificates: remove those that it no longer needs.")
     await _tell(connection, client, Act.CERTIFICATE_ADDED, thumbprint=certificate.thumbprint.hex())
     return True
 

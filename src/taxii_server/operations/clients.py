@@ -13,11 +13,12 @@ import structlog
 from taxii_server.auth import secrets
 from taxii_server.domain import permissions
 from taxii_server.domain.access import BOTH, Authentication, Collection, Principal, Right, TrustGroup
+from taxii_server.domain.audit import OPERATOR, Act, Entry, of_member
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
 from taxii_server.operations.alliance_file import SLUG
 from taxii_server.operations.members import unknown
-from taxii_server.storage import alliance, callers, issuers, members
+from taxii_server.storage import alliance, audit, callers, issuers, members
 from taxii_server.storage import clients as storage
 from taxii_server.storage.clients import Client, NewClient
 from taxii_server.storage.engine import Connection, Database
@@ -179,7 +180,18 @@ async def add_to(connection: Connection, member: str, client: NewClient, collect
         )
         raise OperatorError(message)
     narrowed = await _narrowed(connection, member, owner.id, collections) if collections else None
-    return await storage.add(connection, owner.id, replace(client, collections=narrowed))
+    added = await storage.add(connection, owner.id, replace(client, collections=narrowed))
+    told = {
+        "client": client.client_id,
+        "rights": sorted(client.rights),
+        "collections": None if narrowed is None else sorted(map(str, narrowed)),
+        "expires_in": None if client.expires_in is None else client.expires_in.total_seconds(),
+        "issuer": client.issuer,
+        "subject": client.subject,
+        "must_show": client.authentication.value,
+    }
+    await audit.append_locking(connection, Entry(of_member(member), Act.CLIENT_ISSUED, OPERATOR, told))
+    return added
 
 
 async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) -> IssuedClient:
@@ -210,6 +222,8 @@ async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) 
             )
         await storage.end_secrets(connection, client.id, overlap=overlap)
         await storage.add_secret(connection, client.id, secrets.digest(issued.client_secret))
+        rotated = {"client": client_id, "overlap": overlap.total_seconds()}
+        await audit.append_locking(connection, Entry(of_member(client.member), Act.CLIENT_ROTATED, OPERATOR, rotated))
     log.info("client_rotated", client_id=client_id, overlap=str(overlap))
     return issued
 
@@ -225,6 +239,8 @@ async def revoke(db: Database, client_id: str) -> bool:
         if client.revoked_at is not None:
             return False
         await storage.revoke(connection, client.id)
+        revoked = {"client": client_id}
+        await audit.append_locking(connection, Entry(of_member(client.member), Act.CLIENT_REVOKED, OPERATOR, revoked))
     log.info("client_revoked", client_id=client_id, member=client.member)
     return True
 

@@ -134,8 +134,9 @@ async def _waiting(db: Database, known: list[Known]) -> list[Waiting]:
     found: dict[int, Waiting] = {}
     for _, places in groupby(sorted(range(len(known)), key=order), order):
         group = list(places)
-        async with db.read() as connection:
-            of_group = await storage.waiting(connection, targets[group[0]], [_reached(known[place]) for place in group])
+        where = targets[group[0]]
+        async with db.read(where) as connection:
+            of_group = await storage.waiting(connection, where, [_reached(known[place]) for place in group])
         found.update(zip(group, of_group, strict=True))
     return [found[place] for place in range(len(known))]
 

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 
 from taxii_server.auth.signing_keys import SigningKeys
+from taxii_server.domain import permissions
+from taxii_server.domain.audit import ALLIANCE, KEYS, OPERATOR, SERVER, Act, Entry
 from taxii_server.domain.errors import NotFound, OperatorError
-from taxii_server.domain.stix_versions import Standing, Version, standings
+from taxii_server.domain.stix_versions import standings
 from taxii_server.domain.timestamps import to_taxii
-from taxii_server.operations import durations
-from taxii_server.storage import activity, clocks, migrations, removals, revoked_tokens, signing_keys, stored_versions
+from taxii_server.domain.tlp import Level
+from taxii_server.operations import content_audit, durations
+from taxii_server.storage import (
+    activity,
+    alliance,
+    audit,
+    clocks,
+    migrations,
+    removals,
+    revoked_tokens,
+    signing_keys,
+    stored_octets,
+    stored_versions,
+)
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection, Database
-from taxii_server.storage.maintenance import ClockReading, Retention
+from taxii_server.storage.maintenance import ClockReading, KeptLevels, Retention
 
 log = structlog.get_logger(__name__)
 
@@ -87,16 +103,21 @@ async def maintain(db: Database, *, status_keep: timedelta, keys: SigningKeys) -
             expired[retention.name] = await _expire(db, retention)
         key = await keys.current()
         async with db.write() as connection:
+            await signing_keys.take_turns(connection)
             old_keys = await signing_keys.purge(connection, keep=_OLD_KEYS_KEPT)
+            for kid, public_jwk in old_keys.items():
+                # heads that it signed must stay checkable
+                forgotten = {"kid": kid, "key": json.loads(public_jwk)}
+                await audit.append(connection, Entry(KEYS, Act.SIGNING_KEY_FORGOTTEN, SERVER, forgotten))
             ended_tokens = await revoked_tokens.purge(connection, keep=_ENDED_TOKENS_KEPT)
             await activity.purge(connection, workers=_WORKERS_KEPT, revoked=_REVOKED_KEPT)
-    log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=old_keys)
+    log.info("maintained", statuses=purged, expired=sum(expired.values()), old_signing_keys=len(old_keys))
     return Maintained(
         ran=True,
         statuses=purged,
         expired=expired,
         signing_key=key.kid,
-        old_signing_keys=old_keys,
+        old_signing_keys=len(old_keys),
         revoked_tokens=ended_tokens,
     )
 
@@ -113,10 +134,17 @@ async def _sole_turn(db: Database) -> AsyncIterator[bool]:
 
 
 async def _purge_statuses(db: Database, keep: timedelta) -> int:
+    async with db.read() as connection:
+        senders = await storage.members_of_all_times(connection)
+    return sum([await _purge_statuses_of(db, member, keep) for member in senders])
+
+
+async def _purge_statuses_of(db: Database, member: int, keep: timedelta) -> int:
+    theirs = permissions.operator_submissions(member)
     purged = 0
     while True:
-        async with db.write() as connection:
-            some = await storage.purge_statuses(connection, keep=keep, limit=BATCH)
+        async with db.write(theirs) as connection:
+            some = await storage.purge_statuses(connection, theirs, keep=keep, limit=BATCH)
         purged += some
         if some < BATCH:
             return purged
@@ -124,8 +152,9 @@ async def _purge_statuses(db: Database, keep: timedelta) -> int:
 
 async def _expire(db: Database, retention: Retention) -> int:
     removed = 0
+    where = permissions.operator_whole(retention.collection_id)
     while True:
-        async with db.write() as connection:
+        async with db.write(where) as connection:
             try:
                 await clocks.lock_clock(connection, retention.collection_id)
             except NotFound:  # pruned meanwhile
@@ -133,6 +162,11 @@ async def _expire(db: Database, retention: Retention) -> int:
             old = await stored_versions.added_before(connection, retention.collection_id, retention.before, BATCH)
             if old:
                 await removals.remove(connection, retention.collection_id, old, reason="retention")
+                contents = [one.content for one in old]
+                before = {"before": to_taxii(retention.before)}
+                await content_audit.write(
+                    connection, retention.collection_id, Act.OBJECTS_EXPIRED, SERVER, contents, before
+                )
         removed += len(old)
         if len(old) < BATCH:
             return removed
@@ -148,7 +182,10 @@ async def advance_clocks(db: Database, *, by: timedelta) -> int:
         furthest = durations.write(FURTHEST_AHEAD)
         raise OperatorError(f"A clock more than {furthest} ahead of the database's time refuses writes: name less.")
     async with db.write() as connection:
+        await alliance.take_turn(connection)
         moved = await storage.advance_clocks(connection, by=by)
+        advanced = {"clocks": moved, "by": durations.write(by)}
+        await audit.append(connection, Entry(ALLIANCE, Act.CLOCKS_ADVANCED, OPERATOR, advanced))
     log.info("clocks_advanced", collections=moved, by=str(by))
     return moved
 
@@ -194,14 +231,18 @@ async def check(db: Database, progress: Progress | None = None) -> Checked:
             )
             return findings.checked(revision)
         await _check_role(connection, findings)
-        readings = await storage.clocks(connection)
-        for reading in readings:
-            _check_clock(reading, findings)
+        names = await storage.names(connection)
     versions = 0
-    for reading in readings:
-        async with db.read() as connection:
-            versions = await _check_levels(connection, reading, findings, versions, progress or (lambda _: None))
-    return findings.checked(revision, len(readings), versions)
+    for collection_id, name in names.items():
+        where = permissions.operator_whole(collection_id)
+        async with db.read(where) as connection:
+            reading = await storage.clock(connection, collection_id)
+            if reading is not None:
+                _check_clock(name, reading, findings)
+            await _check_sums(connection, collection_id, name, findings)
+            levels = storage.kept_levels(connection, collection_id)
+            versions = await _check_levels(name, levels, findings, versions, progress or (lambda _: None))
+    return findings.checked(revision, len(names), versions)
 
 
 class _Findings:
@@ -235,8 +276,8 @@ async def _check_role(connection: Connection, findings: _Findings) -> None:
             findings.add(f"the server's role {role.name} {fault}", remedy)
 
 
-def _check_clock(reading: ClockReading, findings: _Findings) -> None:
-    name, last = reading.name, reading.last_added
+def _check_clock(name: str, reading: ClockReading, findings: _Findings) -> None:
+    last = reading.last_added
     if last is None:
         findings.add(f"{name} has no clock", "restore the table collection_clocks from the backup")
         return
@@ -253,32 +294,48 @@ def _check_clock(reading: ClockReading, findings: _Findings) -> None:
         )
 
 
+async def _check_sums(connection: Connection, collection_id: UUID, name: str, findings: _Findings) -> None:
+    for one in await stored_octets.differences(connection, collection_id):
+        findings.add(
+            f"{name}: {one.member} stores {one.versions} versions of {one.octets} octets, and "
+            f"{one.kept_versions} of {one.kept_octets} are counted",
+            "its quota counts wrongly: report this, with what was done to the database",
+        )
+
+
 async def _check_levels(
-    connection: Connection, reading: ClockReading, findings: _Findings, done: int, progress: Progress
+    name: str, levels: AsyncIterator[KeptLevels], findings: _Findings, done: int, progress: Progress
 ) -> int:
     """Hold the kept levels of each object against the rule, one object in memory at a time."""
-    of_object: list[tuple[Version, Standing]] = []
-    async for version, standing in storage.kept_levels(connection, reading.collection_id):
-        if of_object and of_object[0][0].stix_id != version.stix_id:
-            _compare(reading, of_object, findings)
+    of_object: list[KeptLevels] = []
+    async for one in levels:
+        if of_object and of_object[0].version.stix_id != one.version.stix_id:
+            _compare(name, of_object, findings)
             of_object = []
-        of_object.append((version, standing))
+        of_object.append(one)
         done += 1
         if done % _TOLD_EVERY == 0:
             progress(done)
-    _compare(reading, of_object, findings)
+    _compare(name, of_object, findings)
     progress(done)
     return done
 
 
-def _compare(reading: ClockReading, of_object: list[tuple[Version, Standing]], findings: _Findings) -> None:
-    right = standings(version for version, _ in of_object)
-    for version, kept in of_object:
-        due = right[version.date_added]
+def _compare(name: str, of_object: list[KeptLevels], findings: _Findings) -> None:
+    right = standings(one.version for one in of_object)
+    for one in of_object:
+        version, kept, due = one.version, one.standing, right[one.version.date_added]
         if kept != due:
             findings.add(
-                f"{reading.name}: {version.stix_id} added {to_taxii(version.date_added)} keeps levels "
+                f"{name}: {version.stix_id} added {to_taxii(version.date_added)} keeps levels "
                 f"{kept.superseded_level}/{kept.newer_form_level} and should keep "
                 f"{due.superseded_level}/{due.newer_form_level}",
                 "it may be shown or hidden wrongly: report this, with what was done to the database",
+            )
+        if one.ruled is not None and version.level != one.ruled:
+            findings.add(
+                f"{name}: {version.stix_id} added {to_taxii(version.date_added)} carries no TLP marking and counts as "
+                f"{Level(version.level).text}, where the collection's rule says {one.ruled.text}",
+                "give the collection another unmarked level with taxii-server apply, then the right one again: "
+                "each time all levels are set anew",
             )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from taxii_server.domain.audit import OPERATOR, Act, Entry, of_member
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
+from taxii_server.storage import audit
 from taxii_server.storage import members as storage
 from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.members import Member
@@ -45,6 +47,8 @@ async def _set(db: Database, slug: str, *, suspended: bool) -> bool:
         if (member.suspended_at is not None) == suspended:
             return False
         await storage.set_suspended(connection, member.id, suspended=suspended)
+        act = Act.MEMBER_SUSPENDED if suspended else Act.MEMBER_RESUMED
+        await audit.append_locking(connection, Entry(of_member(slug), act, OPERATOR))
     log.info("member_suspended" if suspended else "member_resumed", member=slug)
     return True
 

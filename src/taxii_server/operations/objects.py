@@ -9,22 +9,28 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from taxii_server.domain import permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store
+from prometheus_client import Counter
+
+from taxii_server.domain import audit, permissions, stix_versions
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotAllowed, NotFound
 from taxii_server.domain.filters import Exactly, Filter, Keyword
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations import content_audit
+from taxii_server.operations.content_audit import NOTHING_MORE
 from taxii_server.operations.validation import Accepted, Rejected
-from taxii_server.storage import clocks, object_pages, object_writes, removals, statuses, stored_versions
+from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
     from taxii_server.domain.disclosures import Recipient
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
+
+
+NO_ROOM = Counter("taxii_quota_refusals", "Objects refused because their member's quota has no room for them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ async def read_objects(
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
-    async with database.read() as connection:
+    async with database.read(where) as connection:
         page = await object_pages.page(
             connection,
             where,
@@ -115,6 +124,7 @@ async def add_objects(
         collection.trust_group_id,
         slices,
         recheck=target,
+        who=audit.client(caller.principal),
     )
 
 
@@ -126,16 +136,18 @@ async def store(
     slices: Sequence[bytes],
     *,
     recheck: Callable[[Connection], Awaitable[Writable]],
+    who: str,
+    told: Mapping[str, str] = NOTHING_MORE,
 ) -> Status:
     """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
 
     `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
-    a change of its rules takes the same lock.
+    a change of its rules takes the same lock. `who` brings them, and `told` is what the audit is told besides.
     """
     requested_at = datetime.now(UTC)
     verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
         verdicts = await asyncio.to_thread(_admitted, verdicts, target)
@@ -147,7 +159,7 @@ async def store(
             status_id,
             [(verdict.columns, verdict.body) for verdict in accepted],
         )
-        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes)
+        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
         await statuses.write(
             connection,
             status,
@@ -156,6 +168,10 @@ async def store(
             member=target.member,
             client=target.client,
         )
+        if status.stored:
+            added = {"status": str(status_id), "refused": len(status.failures), **told}
+            contents = _contents(accepted, outcomes, target.member)
+            await content_audit.write(connection, target.collection_id, Act.OBJECTS_ADDED, who, contents, added)
     return status
 
 
@@ -166,7 +182,7 @@ async def read_status(database: Database, caller: Caller, status_id: UUID | None
         NotFound: if there is none, or it is another member's.
     """
     group = permissions.trust_group(caller)
-    async with database.read() as connection:
+    async with database.read(permissions.submissions(caller)) as connection:
         found = await statuses.find(
             connection,
             # the nil UUID is no status: an impossible id costs the same statement
@@ -186,10 +202,10 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
 
     Raises:
         NotFound: if nothing that the caller can see matches.
-        NotAllowed: if one of the versions was brought by another member.
+        NotAllowed: if one of the versions was brought by another member, or what is left would undo a recall.
     """
     target = permissions.erasable(caller)
-    async with database.write(target.collection_id) as connection:
+    async with database.write(target) as connection:
         await clocks.lock_clock(connection, target.collection_id)
         target = permissions.erasable(await again(connection))
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
@@ -200,6 +216,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
             raise NotAllowed(message)
+        recall = await recalls.last(connection, target.collection_id, stix_id)
+        left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
+        if recall is not None and recall.is_undone_by(chosen, left):
+            message = (
+                "The object was recalled, and without the versions that say so the ones before would count again; "
+                "nothing was removed. Remove all its versions, or those before."
+            )
+            raise NotAllowed(message)
         await removals.remove(
             connection,
             target.collection_id,
@@ -207,6 +231,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
             reason="delete",
             member=target.member,
             client=target.client,
+        )
+        await content_audit.write(
+            connection,
+            target.collection_id,
+            Act.OBJECTS_DELETED,
+            audit.client(caller.principal),
+            [one.content for one in going],
+            {"object": stix_id},
         )
 
 
@@ -244,11 +276,27 @@ def _admitted(verdicts: Sequence[Verdict], target: Writable) -> list[Verdict]:
     return admitted
 
 
+def _contents(accepted: Sequence[Accepted], outcomes: Sequence[Outcome], member: int) -> list[Content]:
+    return [
+        Content(
+            outcome.place.date_added,
+            outcome.place.stix_id,
+            outcome.place.form,
+            outcome.version,
+            verdict.columns.digest,
+            member,
+        )
+        for verdict, outcome in zip(accepted, outcomes, strict=True)
+        if isinstance(outcome, Store)
+    ]
+
+
 def _status(
     status_id: UUID,
     requested_at: datetime,
     verdicts: Sequence[Verdict],
     outcomes: Sequence[Outcome],
+    quota: int | None,
 ) -> Status:
     successes: list[Detail] = []
     failures: list[Detail] = []
@@ -264,12 +312,33 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
+        elif isinstance(outcome, NoRoom):
+            NO_ROOM.inc()
+            said = _NO_ROOM.format(quota=quota, left=outcome.left, octets=outcome.octets)
+            failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), said))
+        elif isinstance(outcome, Withdrawn):
+            failures.append(
+                Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _withdrawn(outcome.recall))
+            )
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
     stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
 
 
+def _withdrawn(recall: StandingRecall) -> str:
+    who = "the operator" if recall.by_operator else "the member that had brought it"
+    why = f": {recall.reason!r}" if recall.reason else ""
+    return (
+        f"was recalled by {who} at {to_taxii(recall.at)}{why}. It is not taken again, in whatever version, unless the "
+        "operator lifts the recall; what says itself that it is revoked is"
+    )
+
+
+_NO_ROOM = (
+    "your member has a quota of {quota} octets, and of these {left} are left; this version takes {octets}. Delete what your "
+    "member brought and nobody needs any more, or ask the operator for a larger quota"
+)
 _NOT_YOURS = (
     "another member was the first to bring this object, and in this collection only that member may add versions of it: "
     "share yours as an object with an id of its own"

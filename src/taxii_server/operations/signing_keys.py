@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from taxii_server.domain.audit import KEYS, OPERATOR, Act, Entry
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
+from taxii_server.storage import audit
 from taxii_server.storage import signing_keys as storage
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ async def retire(db: Database, kid: str | None) -> tuple[str, ...]:
             )
             raise OperatorError(message)
         retired = await storage.retire(connection, kid)
+        for one in retired:
+            await audit.append(connection, Entry(KEYS, Act.SIGNING_KEY_RETIRED, OPERATOR, {"kid": one}))
     for one in retired:
         log.info("signing_key_retired", kid=one)
     return tuple(retired)

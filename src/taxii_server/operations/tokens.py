@@ -14,8 +14,10 @@ from taxii_server.auth import jws, outside_tokens, tokens
 from taxii_server.auth.client_limits import ClientLimits
 from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.auth.tokens import SCOPES
+from taxii_server.domain.audit import KEYS, OPERATOR, Act, Entry, of_member
+from taxii_server.domain.audit import client as by_client
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, OperatorError
-from taxii_server.storage import issuers, revoked_tokens
+from taxii_server.storage import audit, issuers, revoked_tokens, signing_keys
 
 if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
@@ -84,8 +86,9 @@ async def issue_token(
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
+    issuing.limits.refuse_again(secret or certificate)
     caller = await issuing.identifier.client(client_id, secret, certificate)
-    with await issuing.limits.under_way(caller.principal):
+    with await issuing.limits.under_way(caller.principal, secret or certificate):
         return await _issue(issuing, caller, wanted)
 
 
@@ -109,6 +112,11 @@ async def _issue(issuing: TokenIssuing, caller: Caller, wanted: frozenset[Right]
         jti=jti,
         certificate=caller.certificate,
     )
+    # the token goes out once this is durable
+    details = {"client": client.client_id, "scope": tokens.scope_of(rights), "jti": jti, "kid": key.kid}
+    stream = of_member(client.member_slug)
+    async with issuing.db.write(turn=stream) as connection:
+        await audit.append_locking(connection, Entry(stream, Act.TOKEN_ISSUED, by_client(client), details))
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
     log.info("token_issued", **said, credential=caller.credential, bound=caller.certificate is not None)
     return IssuedToken(access_token=token, expires_in=lifetime, scope=tokens.scope_of(rights))
@@ -125,12 +133,13 @@ async def revoke_own_token(
         NotAuthenticated: if what the client shows doesn't hold.
         TooManyRequests: if it does, and the client has to wait.
     """
+    issuing.limits.refuse_again(secret or certificate)
     client, own = await issuing.identifier.own_token(client_id, secret, token, certificate)
-    with await issuing.limits.under_way(client):
+    with await issuing.limits.under_way(client, secret or certificate):
         if own is not None:
-            await _revoke(
-                issuing.db, own.presented.issuer, str(own.presented.jti), datetime.fromtimestamp(own.expires_at, UTC)
-            )
+            ends = datetime.fromtimestamp(own.expires_at, UTC)
+            who = by_client(client)
+            await _revoke(issuing.db, own.presented.issuer, str(own.presented.jti), ends, who=who)
 
 
 async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
@@ -152,7 +161,7 @@ async def revoke_token(db: Database, issuer: str, token: str) -> RevokedToken:
         raise OperatorError(f"This is no access token that would be let in: nobody trusts {presented.issuer}.")
     if presented.jti is None:
         raise OperatorError("This token has no jti to be known by: revoke its client.")
-    return await _revoke(db, presented.issuer, presented.jti, None)
+    return await _revoke(db, presented.issuer, presented.jti, None, who=OPERATOR)
 
 
 async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None = None) -> RevokedToken:
@@ -170,7 +179,7 @@ async def revoke_jti(db: Database, issuer: str, jti: str, *, outside: str | None
         if not named:
             raise OperatorError(f"There is no issuer {outside!r} in the alliance.")
         issuer = named[0]
-    return await _revoke(db, issuer, jti, None)
+    return await _revoke(db, issuer, jti, None, who=OPERATOR)
 
 
 async def _trusted(db: Database) -> list[StoredIssuer]:
@@ -178,11 +187,15 @@ async def _trusted(db: Database) -> list[StoredIssuer]:
         return [one for one in await issuers.read(connection) if not one.removed]
 
 
-async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None) -> RevokedToken:
+async def _revoke(db: Database, issuer: str, jti: str, expires_at: datetime | None, *, who: str) -> RevokedToken:
     async with db.write() as connection:
+        await signing_keys.take_turns(connection)
         changed = await revoked_tokens.add(
             connection, issuer=issuer, jti=jti, expires_at=expires_at, at_most=tokens.LONGEST_LIFETIME
         )
+        if changed:
+            revoked = {"issuer": issuer, "jti": jti}
+            await audit.append(connection, Entry(KEYS, Act.TOKEN_REVOKED, who, revoked))
     if changed:
         log.info("token_revoked", issuer=issuer, jti=jti)
     return RevokedToken(issuer=issuer, jti=jti, changed=changed)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from taxii_server.domain import permissions
 from taxii_server.domain.access import Readable, Writable
+from taxii_server.domain.audit import OPERATOR
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.filters import ALL_VERSIONS, Filter
 from taxii_server.domain.statuses import Detail
@@ -67,22 +68,31 @@ async def import_objects(
         BadBody: if the body is no bundle or envelope.
     """
     async with db.read() as connection:
-        where = await _collection(connection, collection)
+        where = await named_collection(connection, collection)
         owner = await members.find(connection, member)
         if owner is None:
             raise await unknown(connection, member)
-    target = permissions.operator_writable(where.collection, owner.id)
+    target = permissions.operator_writable(where.collection, owner.id, owner.quota)
 
     async def again(connection: Connection) -> Writable:
         # its rules may have changed since
-        named = await _collection(connection, str(where.collection.id))
-        return permissions.operator_writable(named.collection, owner.id)
+        named = await named_collection(connection, str(where.collection.id))
+        return permissions.operator_writable(named.collection, owner.id, owner.quota)
 
     report = report or Imported(where.name)
     slices = cut(body)
     done = 0
     for batch in _batches(slices):
-        status = await objects.store(db, validators, target, where.collection.trust_group_id, batch, recheck=again)
+        status = await objects.store(
+            db,
+            validators,
+            target,
+            where.collection.trust_group_id,
+            batch,
+            recheck=again,
+            who=OPERATOR,
+            told={"as": member},
+        )
         stored = status.stored or 0
         report.stored += stored
         report.already_there += len(status.successes) - stored
@@ -114,8 +124,10 @@ async def count(db: Database, *, collection: str) -> int:
         OperatorError: if there is no such collection.
     """
     async with db.read() as connection:
-        where = await _collection(connection, collection)
-        return await alliance.count_versions(connection, where.collection.id)
+        named = await named_collection(connection, collection)
+    where = permissions.operator_whole(named.collection.id)
+    async with db.read(where) as connection:
+        return await alliance.count_versions(connection, where)
 
 
 async def export_objects(db: Database, *, collection: str, all_versions: bool) -> AsyncIterator[str]:
@@ -127,7 +139,7 @@ async def export_objects(db: Database, *, collection: str, all_versions: bool) -
         OperatorError: if there is no such collection.
     """
     async with db.read() as connection:
-        where = permissions.operator_readable((await _collection(connection, collection)).collection)
+        where = permissions.operator_readable((await named_collection(connection, collection)).collection)
     yield f'{{"type":"bundle","id":"bundle--{uuid4()}","objects":['
     separator = "\n"
     async for bodies in _pages(db, where, _ALL if all_versions else _LATEST):
@@ -140,7 +152,7 @@ async def export_objects(db: Database, *, collection: str, all_versions: bool) -
 async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[list[str]]:
     position: datetime | None = None
     while True:
-        async with db.read() as connection:
+        async with db.read(where) as connection:
             page = await object_pages.page(connection, where, want, position, _PAGE)
         yield [version.body for version in page.versions if version.body is not None]
         if not page.more:
@@ -148,7 +160,12 @@ async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[l
         position = page.versions[-1].date_added
 
 
-async def _collection(connection: Connection, reference: str) -> NamedCollection:
+async def named_collection(connection: Connection, reference: str) -> NamedCollection:
+    """Find a collection as operators call it.
+
+    Raises:
+        OperatorError: if there is none.
+    """
     named = await alliance.collection_named(connection, reference)
     if named is None:
         hint = did_you_mean(reference, (await alliance.collection_names(connection)).values())

@@ -10,13 +10,14 @@ from uuid import UUID
 from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from taxii_server.domain.access import Collection, Grant, Policy, Right
+from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import clocks, issuers
+from taxii_server.storage import bounds, clocks, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
+from taxii_server.storage.members import stored_by_member
 from taxii_server.storage.tables import (
     clients,
     collection_clocks,
@@ -24,6 +25,7 @@ from taxii_server.storage.tables import (
     grants,
     members,
     object_versions,
+    removed_collections,
     trust_groups,
 )
 
@@ -57,12 +59,14 @@ class StoredTrustGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredMember:
-    """A member as it stands; a removed one stays for what it brought."""
+    """A member as it stands, and the octets it stores; a removed one stays for what it brought."""
 
     slug: str
     name: str
     kind: str
     removed: bool
+    quota: int | None = None
+    octets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,9 @@ async def read(connection: Connection) -> StoredAlliance:
     """Read how the alliance stands."""
     of_groups = select(*trust_groups.c["id", "slug", "title", "description"]).order_by(trust_groups.c.slug)
     of_members = select(
-        *members.c["slug", "name", "kind"], members.c.removed_at.is_not(None).label("removed")
+        *members.c["slug", "name", "kind", "quota"],
+        members.c.removed_at.is_not(None).label("removed"),
+        stored_by_member.label("octets"),
     ).order_by(members.c.slug)
     granted: dict[UUID, dict[str, Grant]] = {}
     of_grants = select(*grants.c["collection_id", "rights", "clearance"], members.c.slug).join(members)
@@ -120,7 +126,8 @@ async def read(connection: Connection) -> StoredAlliance:
             for row in await connection.execute(of_groups)
         ),
         members=tuple(
-            StoredMember(row.slug, row.name, row.kind, row.removed) for row in await connection.execute(of_members)
+            StoredMember(row.slug, row.name, row.kind, row.removed, row.quota, row.octets)
+            for row in await connection.execute(of_members)
         ),
         collections=tuple(
             StoredCollection(
@@ -188,9 +195,9 @@ async def remove_trust_group(connection: Connection, trust_group_id: UUID) -> No
     await connection.execute(delete(trust_groups).where(trust_groups.c.id == trust_group_id))
 
 
-async def put_member(connection: Connection, slug: str, name: str, kind: str) -> None:
+async def put_member(connection: Connection, slug: str, name: str, kind: str, quota: int | None = None) -> None:
     """Add a member, change it, or take a removed one back; its clients of before stay revoked."""
-    wanted = {"name": name, "kind": kind, "removed_at": None}
+    wanted = {"name": name, "kind": kind, "quota": quota, "removed_at": None}
     await connection.execute(
         upsert(members).values(slug=slug, **wanted).on_conflict_do_update(index_elements=["slug"], set_=wanted)
     )
@@ -231,19 +238,23 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, collection_id: UUID) -> None:
-    """Delete a collection with all it holds; what it held is noted in deleted_versions, without the bodies."""
+async def remove_collection(connection: Connection, where: Whole) -> int:
+    """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
-    await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
+    moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
+    await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
+    return moved
 
 
-async def count_versions(connection: Connection, collection_id: UUID) -> int:
+async def count_versions(connection: Connection, where: Whole) -> int:
     """Count what a collection holds."""
-    counted = select(func.count()).where(object_versions.c.collection_id == collection_id)
+    counted = select(func.count()).where(object_versions.c.collection_id == where.collection_id)
     return (await connection.execute(counted)).scalar_one()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from taxii_server.domain.disclosures import Recipient, Way, forks, microseconds
+from taxii_server.domain.trace_cursor import Place
 from taxii_server.storage import arrays
 from taxii_server.storage.tables import members as all_members
 
@@ -83,21 +84,8 @@ VERSIONS = text("""
      LIMIT :rows
 """)
 
-# Every collection that holds or held something, whether it still exists or was removed. Leaps from one collection to the
-# next along the primary key of deleted_versions.
-COLLECTIONS = text("""
-    WITH RECURSIVE leaps(id) AS (
-        (SELECT collection_id FROM deleted_versions ORDER BY collection_id LIMIT 1)
-     UNION ALL
-        SELECT (SELECT collection_id FROM deleted_versions
-                 WHERE collection_id > leaps.id ORDER BY collection_id LIMIT 1)
-          FROM leaps WHERE leaps.id IS NOT NULL
-    )
-    SELECT id FROM leaps WHERE id IS NOT NULL
-     UNION
-    SELECT id FROM collections
-     ORDER BY id
-""")
+# Every collection there is or was.
+COLLECTIONS = text("SELECT id FROM collections UNION SELECT id FROM removed_collections ORDER BY id")
 
 # Clients by number, with their members.
 RECIPIENTS = text("""
@@ -106,16 +94,6 @@ RECIPIENTS = text("""
       JOIN members AS member ON member.id = client.member_id
      WHERE client.id = ANY(CAST(:clients AS integer[]))
 """)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the ledger of a collection a walk stands: after this row."""
-
-    fork: int
-    first_added: datetime
-    last_added: datetime
-    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +156,7 @@ async def insert(connection: Connection, disclosures: Sequence[Disclosure]) -> N
 
 async def spanning(
     connection: Connection,
-    collection_id: UUID,
+    where: Traceable,
     dates: Sequence[datetime],
     after: Place | None,
     *,
@@ -197,7 +175,7 @@ async def spanning(
     found = await connection.execute(
         SPANNING,
         {
-            "collection": collection_id,
+            "collection": where.collection_id,
             "forks": arrays.numbers(branches),
             "lows": arrays.instants(min(some) for some in branches.values()),
             "highs": arrays.instants(max(some) for some in branches.values()),
@@ -244,7 +222,7 @@ async def versions_of(
 
 
 async def collections(connection: Connection) -> list[UUID]:
-    """List every collection that holds or held something, those that were removed too."""
+    """List every collection, those that were removed too."""
     return list((await connection.execute(COLLECTIONS)).scalars())
 
 

@@ -1,8 +1,9 @@
 """The way to Postgres: pools, transactions and what its failures mean.
 
 Every transaction begins and ends here. `statement` is autocommit and carries the caller statement; `read` is a READ
-ONLY transaction; `write` commits on leaving, so what was answered after it was durable before. A lost, full or refusing
-database surfaces as `DatabaseGone`; pools notice dead connections and open new ones, so recovery needs nobody.
+ONLY transaction; `write` commits on leaving, so what was answered after it was durable before. A transaction is held to
+the proof of a check from its first message on (`bounds`): without one, what was shared is out of its reach. A lost, full
+or refusing database surfaces as `DatabaseGone`; pools notice dead connections and open new ones, so recovery needs nobody.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
+from taxii_server.storage import bounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
+
+    from taxii_server.domain.access import Proof
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +74,13 @@ class Database:
             url,
             # an error's text would otherwise quote what was being stored
             hide_parameters=True,
+            # the driver begins no transaction by itself: `read` and `write` begin theirs, and hold them in the same message
+            isolation_level="AUTOCOMMIT",
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": _SESSION, **_KEEPALIVE},
         )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._read_only = self.engine.execution_options(postgresql_readonly=True)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
         self._writing = asyncio.Semaphore(max(1, connections // 2))
@@ -83,29 +88,36 @@ class Database:
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection on which every statement is its own transaction."""
+        """Lend a connection on which every statement is its own transaction, and held to nothing."""
         with _trouble(), _timed():
-            async with self._autocommit.connect() as connection:
+            async with self.engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection in a READ ONLY transaction."""
+    async def read(self, where: Proof | None = None) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a READ ONLY transaction that is held to `where`."""
         with _trouble(), _timed():
-            async with self._read_only.connect() as connection:
+            async with self.engine.connect() as connection:
+                await bounds.begin(connection, where, read_only=True)
                 yield connection
+                # not rolled back: after that the driver forgets what it prepared, and each page would be planned anew
+                await connection.commit()
 
     @asynccontextmanager
-    async def write(self, turn: Hashable = None) -> AsyncIterator[AsyncConnection]:
+    async def write(self, where: Proof | None = None, *, turn: Hashable = None) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error.
 
-        Those with the same `turn`, the id of the collection they are going to lock, take turns before they take a
-        connection.
+        It is held to `where`. Those that write to one collection take turns before they take a connection, and so do
+        those with the same `turn`.
         """
+        if turn is None and where is not None and not isinstance(where, Submissions):
+            turn = where.collection_id
         with _trouble(), _timed():
             lock = asyncio.Lock() if turn is None else self._turns.setdefault(turn, asyncio.Lock())
-            async with _in_time(lock), _in_time(self._writing), self.engine.begin() as connection:
+            async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
+                await bounds.begin(connection, where, read_only=False)
                 yield connection
+                await connection.commit()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import text
 
 from taxii_server.domain.tlp import MARKING_LEVELS, Level
-from taxii_server.storage import clocks, stored_versions
+from taxii_server.storage import bounds, clocks, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
     from uuid import UUID
 
+    from taxii_server.domain.access import Whole
     from taxii_server.storage.engine import Connection
 
 ROWS: Final = 5_000
@@ -76,8 +77,10 @@ class Census:
         return sum(count for level, count in levels.items() if level > ceiling)
 
 
-async def census(connection: Connection, collection_id: UUID) -> Census:
+async def census(connection: Connection, where: Whole) -> Census:
     """Count a collection by level."""
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     counted = Census()
     async for after, until in _stretches(connection, collection_id):
         stretch = {"collection": collection_id, "after": after, "until": until, "exempt": _EXEMPT}
@@ -86,11 +89,13 @@ async def census(connection: Connection, collection_id: UUID) -> Census:
     return counted
 
 
-async def relevel(connection: Connection, collection_id: UUID, level: Level) -> int:
+async def relevel(connection: Connection, where: Whole, level: Level) -> int:
     """Give every unmarked version this level, and all versions of those objects the kept levels that follow; how many.
 
     The clock must be locked: whoever adds meanwhile waits, and then adds by the new rule.
     """
+    collection_id = where.collection_id
+    await bounds.hold_to(connection, where)
     moved = 0
     async for after, until in _stretches(connection, collection_id):
         stretch = {"collection": collection_id, "after": after, "until": until, "exempt": _EXEMPT, "level": int(level)}

@@ -9,12 +9,15 @@ from uuid import UUID
 
 from sqlalchemy import delete, func, literal, select, text, update
 
+from taxii_server.domain.access import Submissions
 from taxii_server.domain.stix_versions import Standing, Version
+from taxii_server.domain.tlp import MARKING_LEVELS, Level
 from taxii_server.storage.clocks import FURTHEST_AHEAD
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.tables import (
     collection_clocks,
     collections,
+    members,
     statuses,
     trust_groups,
 )
@@ -37,25 +40,32 @@ ROLE = text("""
      WHERE own.rolname = current_user
 """)
 
-# How each clock stands against the database's time and against what its collection holds or held. Walks the primary
-# keys of both large tables from their far ends.
-CLOCKS = text("""
-    SELECT collection.id,
-           trust_group.slug || '/' || coalesce(collection.alias, collection.id::text) AS name,
-           clock.last_added,
+NAMES = text("""
+    SELECT collection.id, trust_group.slug || '/' || coalesce(collection.alias, collection.id::text) AS name
+      FROM collections AS collection
+      JOIN trust_groups AS trust_group ON trust_group.id = collection.trust_group_id
+     ORDER BY name
+""")
+
+# How a clock stands against the database's time and against what its collection holds or held. Walks the primary keys
+# of both large tables from their far ends.
+CLOCK = text("""
+    SELECT clock.last_added,
            clock_timestamp() AS now,
            (SELECT max(date_added) FROM object_versions WHERE collection_id = collection.id) AS newest,
            (SELECT max(date_added) FROM deleted_versions WHERE collection_id = collection.id) AS newest_deleted
       FROM collections AS collection
-      JOIN trust_groups AS trust_group ON trust_group.id = collection.trust_group_id
       LEFT JOIN collection_clocks AS clock ON clock.collection_id = collection.id
-     ORDER BY name
+     WHERE collection.id = :collection
 """)
 
-# Every version of one collection, object by object in their order. Walks uq_object_versions_….
+# Every version of one collection, object by object in their order, and the level that its rule gives it: null for what
+# is marked. Walks uq_object_versions_….
 KEPT_LEVELS = text("""
-    SELECT stix_id, form, version_at, date_added, level, superseded_level, newer_form_level
+    SELECT stix_id, form, version_at, date_added, level, superseded_level, newer_form_level,
+           CASE WHEN NOT marked AND lower(stix_id) <> ALL(CAST(:exempt AS text[])) THEN rule.unmarked_level END AS ruled
       FROM object_versions
+     CROSS JOIN (SELECT unmarked_level FROM collections WHERE id = :collection) AS rule
      WHERE collection_id = :collection
      ORDER BY collection_id, stix_id, form, version_at
 """)
@@ -78,8 +88,6 @@ class Role:
 class ClockReading:
     """A collection's clock; `last_added` is None where the row is missing, `newest` is the last date given out."""
 
-    collection_id: UUID
-    name: str
     last_added: datetime | None
     now: datetime
     newest: datetime | None
@@ -88,6 +96,15 @@ class ClockReading:
     def stops_writes(self) -> bool:
         """Whether it is so far ahead that writes are refused."""
         return self.last_added is not None and self.last_added > self.now + FURTHEST_AHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLevels:
+    """A version with the levels kept beside it, and the one that its collection's rule gives it if it is unmarked."""
+
+    version: Version
+    standing: Standing
+    ruled: Level | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +126,18 @@ async def end_turn(connection: Connection) -> None:
     await connection.execute(select(func.pg_advisory_unlock(ONE_AT_A_TIME)))
 
 
-async def purge_statuses(connection: Connection, *, keep: timedelta, limit: int) -> int:
-    """Delete at most `limit` statuses that were completed longer than `keep` ago; how many there were."""
-    old = select(statuses.c.id).where(statuses.c.completed_at < func.now() - literal(keep)).limit(limit)
+async def members_of_all_times(connection: Connection) -> list[int]:
+    """List the members there are or were: none is ever deleted."""
+    return list((await connection.execute(select(members.c.id).order_by(members.c.id))).scalars())
+
+
+async def purge_statuses(connection: Connection, of: Submissions, *, keep: timedelta, limit: int) -> int:
+    """Delete at most `limit` statuses of a member that were completed longer than `keep` ago; how many there were."""
+    old = (
+        select(statuses.c.id)
+        .where(statuses.c.member == of.member, statuses.c.completed_at < func.now() - literal(keep))
+        .limit(limit)
+    )
     return (await connection.execute(delete(statuses).where(statuses.c.id.in_(old)))).rowcount
 
 
@@ -141,18 +167,21 @@ async def role(connection: Connection) -> Role:
     )
 
 
-async def clocks(connection: Connection) -> list[ClockReading]:
-    """Read the clocks of all collections."""
-    return [
-        ClockReading(
-            collection_id=row.id,
-            name=row.name,
-            last_added=row.last_added,
-            now=row.now,
-            newest=max((date for date in (row.newest, row.newest_deleted) if date is not None), default=None),
-        )
-        for row in await connection.execute(CLOCKS)
-    ]
+async def names(connection: Connection) -> dict[UUID, str]:
+    """Name all collections, by id, in the order of their names."""
+    return {row.id: row.name for row in await connection.execute(NAMES)}
+
+
+async def clock(connection: Connection, collection_id: UUID) -> ClockReading | None:
+    """Read the clock of a collection; None if the collection is gone."""
+    row = (await connection.execute(CLOCK, {"collection": collection_id})).one_or_none()
+    if row is None:
+        return None
+    return ClockReading(
+        last_added=row.last_added,
+        now=row.now,
+        newest=max((date for date in (row.newest, row.newest_deleted) if date is not None), default=None),
+    )
 
 
 async def advance_clocks(connection: Connection, *, by: timedelta) -> int:
@@ -168,11 +197,13 @@ async def estimated_versions(connection: Connection) -> int:
     return int((await connection.execute(size)).scalar_one())
 
 
-async def kept_levels(connection: Connection, collection_id: UUID) -> AsyncIterator[tuple[Version, Standing]]:
+async def kept_levels(connection: Connection, collection_id: UUID) -> AsyncIterator[KeptLevels]:
     """Stream every version of a collection, object by object, with the levels kept beside it."""
-    async with connection.stream(KEPT_LEVELS, {"collection": collection_id}) as rows:
+    asked = {"collection": collection_id, "exempt": sorted(MARKING_LEVELS)}
+    async with connection.stream(KEPT_LEVELS, asked) as rows:
         async for row in rows:
-            yield (
+            yield KeptLevels(
                 Version(row.stix_id, row.form, row.version_at, row.date_added, row.level),
                 Standing(row.superseded_level, row.newer_form_level),
+                None if row.ruled is None else Level(row.ruled),
             )

@@ -50,10 +50,13 @@ _LISTING = text("""
 """)
 
 _STOP_SIGNING = text("""
-    -- All keys but one sign no more, and verify for as long as a token signed a moment ago may live.
+    -- All keys but one sign no more, and verify for as long as a token signed a moment ago may live: by the settings of who
+    -- asks, or by those that the key was made with, which may be another process's.
     UPDATE signing_keys
        SET signs_until = statement_timestamp(),
-           verifies_until = least(verifies_until, statement_timestamp() + CAST(:verifies_for AS interval))
+           verifies_until = least(verifies_until,
+                                  statement_timestamp() + greatest(CAST(:verifies_for AS interval),
+                                                                   verifies_until - signs_until))
      WHERE kid <> :successor AND signs_until > statement_timestamp()
 """)
 
@@ -65,8 +68,11 @@ _RETIRE = text("""
     RETURNING kid
 """)
 
+_PUBLIC = text("SELECT kid, public_jwk FROM signing_keys")
+
 _PURGE = text("""
     DELETE FROM signing_keys WHERE verifies_until < statement_timestamp() - CAST(:keep AS interval)
+    RETURNING kid, public_jwk
 """)
 
 
@@ -137,7 +143,7 @@ async def listing(connection: Connection) -> list[ListedKey]:
 
 
 async def stop_signing(connection: Connection, *, successor: str, verifies_for: timedelta) -> None:
-    """Let no key but the successor sign any more, and each of them verify for no longer than `verifies_for`."""
+    """Let no key but the successor sign any more, and each of them verify for `verifies_for`, or as it was made."""
     await connection.execute(_STOP_SIGNING, {"successor": successor, "verifies_for": verifies_for})
 
 
@@ -146,9 +152,14 @@ async def retire(connection: Connection, kid: str | None) -> list[str]:
     return list((await connection.execute(_RETIRE, {"kid": kid})).scalars())
 
 
-async def purge(connection: Connection, *, keep: timedelta) -> int:
-    """Delete the keys that stopped verifying longer than `keep` ago; how many there were."""
-    return (await connection.execute(_PURGE, {"keep": keep})).rowcount
+async def purge(connection: Connection, *, keep: timedelta) -> dict[str, str]:
+    """Delete the keys that stopped verifying longer than `keep` ago; their public JWKs, by id."""
+    return {row.kid: row.public_jwk for row in await connection.execute(_PURGE, {"keep": keep})}
+
+
+async def public_jwks(connection: Connection) -> dict[str, str]:
+    """Give the public JWKs of all keys there are, those that ended too, by id."""
+    return {row.kid: row.public_jwk for row in await connection.execute(_PUBLIC)}
 
 
 def _sealed(row: Any) -> SealedKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -44,6 +45,9 @@ members = Table(
     # a member that contributed is never forgotten: pruning it takes its grants and clients and sets this
     Column("removed_at", instant),
     Column("created_at", instant, nullable=False, server_default=func.now()),
+    # the most octets it may store, in all collections together
+    Column("quota", BigInteger),
+    CheckConstraint("quota > 0", name="quota"),
 )
 
 collections = Table(
@@ -69,6 +73,14 @@ collections = Table(
     CheckConstraint("unmarked_level BETWEEN 0 AND 4", name="unmarked_level"),
     CheckConstraint("ceiling BETWEEN 0 AND 4", name="ceiling"),
     CheckConstraint("attribution IN ('named', 'anonymous')", name="attribution"),
+)
+
+# Whose versions are still told of in deleted_versions, and in the ledger.
+removed_collections = Table(
+    "removed_collections",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("removed_at", instant, nullable=False, server_default=func.now()),
 )
 
 grants = Table(

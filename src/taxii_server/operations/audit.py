@@ -1,0 +1,329 @@
+"""The audit as operators use it: read it, export it, and find out whether it is what was written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from taxii_server.auth import audit_heads
+from taxii_server.domain.audit import HEADS, KEYS
+from taxii_server.domain.audit_chain import Chains, Checkpoint, Flaw, Head, hold_against, read_checkpoint
+from taxii_server.domain.errors import NotAuthenticated, OperatorError
+from taxii_server.storage import audit_reading as reading
+from taxii_server.storage import signing_keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from taxii_server.auth.audit_heads import SignedHead
+    from taxii_server.domain.audit import Written
+    from taxii_server.storage.engine import Database
+
+    Progress = Callable[[int], None]
+
+_ROWS: Final = 2_000
+_MOST_FLAWS: Final = 1_000
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was looked at and found. `uncovered` acts came after the last checkpoint, which is of `covered_until`."""
+
+    streams: int = 0
+    acts: int = 0
+    checkpoints: int = 0
+    signed_heads: int = 0
+    exported_heads: int = 0
+    covered_until: datetime | None = None
+    uncovered: int = 0
+    flaws: list[Flaw] = field(default_factory=list)
+    more: int = 0
+    _told: set[tuple[str, int | None]] = field(default_factory=set, repr=False)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.flaws
+
+    def add(self, flaws: Iterable[Flaw]) -> None:
+        """Tell flaws, each place once."""
+        for flaw in flaws:
+            if (flaw.stream, flaw.seq) in self._told:
+                continue
+            if len(self.flaws) >= _MOST_FLAWS:
+                self.more += 1
+                continue
+            self._told.add((flaw.stream, flaw.seq))
+            self.flaws.append(flaw)
+
+
+def heads_in(text: str) -> list[SignedHead]:
+    """Find the signed heads in a text: one, or a log of many.
+
+    Raises:
+        OperatorError: if there is none.
+    """
+    found = []
+    for candidate in dict.fromkeys(audit_heads.FORM.findall(text)):
+        try:
+            found.append(audit_heads.read(candidate))
+        except NotAuthenticated:
+            continue
+    if not found:
+        raise OperatorError("There is no signed head in what --head gives: take one that the server logged or printed.")
+    return sorted(found, key=lambda one: one.seq)
+
+
+def keys_in(text: str) -> dict[str, dict[str, Any]]:
+    """Read a JWK Set, by thumbprint.
+
+    Raises:
+        OperatorError: if it is none.
+    """
+    try:
+        return {audit_heads.thumbprint(key): key for key in json.loads(text)["keys"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OperatorError("What --jwks gives is no JWK Set.") from error
+
+
+async def verify(
+    db: Database,
+    exported: Iterable[SignedHead] = (),
+    trusted: Mapping[str, dict[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> Verified:
+    """Go through the whole audit, and hold it against heads that were kept outside.
+
+    Those must be signed with a `trusted` key; None trusts the keys that the database knows.
+
+    Raises:
+        OperatorError: if a head from outside was not signed with a trusted key.
+    """
+    found = Verified()
+    async with db.read() as connection:
+        known = {
+            audit_heads.thumbprint(key): key
+            for key in map(json.loads, (await signing_keys.public_jwks(connection)).values())
+        }
+    ends = await _chains(db, found, known, progress or (lambda _: None))
+    covered = await _checkpoints(db, found, ends, known)
+    await _leftover_heads(db, found, ends.get(HEADS, 0))
+    await _exported(db, found, list(exported), known if trusted is None else trusted, ends.get(HEADS, 0))
+    found.streams = len(ends)
+    found.uncovered = sum(max(0, seq - covered.get(stream, 0)) for stream, seq in ends.items() if stream != HEADS)
+    return found
+
+
+async def _chains(
+    db: Database, found: Verified, known: dict[str, dict[str, Any]], progress: Progress
+) -> dict[str, int]:
+    """Follow every chain; the last number of each stream. Keys that are told of are `known` from then on."""
+    chains, ends = Chains(), {}
+    place = ("", 0)
+    while True:
+        async with db.read() as connection:
+            rows = await reading.after(connection, *place, _ROWS)
+        for row in rows:
+            found.add(chains.follow(row))
+            ends[row.stream] = row.seq
+            if row.stream == KEYS:
+                _learn(known, row)
+        found.acts += len(rows)
+        progress(found.acts)
+        if len(rows) < _ROWS:
+            return ends
+        place = (rows[-1].stream, rows[-1].seq)
+
+
+def _learn(known: dict[str, dict[str, Any]], row: Written) -> None:
+    try:
+        key = json.loads(row.details).get("key")
+    except (ValueError, AttributeError):
+        return
+    if isinstance(key, dict):
+        # by its own thumbprint, so that none is taken for another
+        known.setdefault(audit_heads.thumbprint(key), key)
+
+
+async def _checkpoints(
+    db: Database, found: Verified, ends: Mapping[str, int], known: Mapping[str, dict[str, Any]]
+) -> dict[str, int]:
+    """Hold the streams against every checkpoint, and checkpoints against their signatures; how far each is covered."""
+    covered: dict[str, int] = {}
+    wrong: set[str] = set()
+    after = 0
+    while True:
+        async with db.read() as connection:
+            rows = await reading.of_stream(connection, HEADS, after, _ROWS)
+            last = rows[-1].seq if rows else 0
+            signed = {seq: text for seq, text in await reading.signed_after(connection, after, _ROWS) if seq <= last}
+        for row in rows:
+            try:
+                checkpoint = read_checkpoint(row.details)
+            except ValueError:
+                found.add([Flaw(HEADS, row.seq, "says nothing that a checkpoint says")])
+                continue
+            await _one_checkpoint(db, found, checkpoint, ends, covered, wrong)
+            if checkpoint.last:
+                found.add(_signature(row, signed.pop(row.seq, None), known))
+                found.checkpoints += 1
+                found.covered_until = row.at
+        found.signed_heads += len(signed)
+        found.add(Flaw(HEADS, seq, "is signed as a checkpoint, and isn't one") for seq in signed)
+        if len(rows) < _ROWS:
+            return covered
+        after = last
+
+
+async def _one_checkpoint(
+    db: Database,
+    found: Verified,
+    checkpoint: Checkpoint,
+    ends: Mapping[str, int],
+    covered: dict[str, int],
+    wrong: set[str],
+) -> None:
+    async with db.read() as connection:
+        digests = await reading.digests(connection, checkpoint.heads)
+    for flaw in hold_against(checkpoint.heads, digests, ends):
+        # the first checkpoint that something differs from says most about where it begins
+        if flaw.stream not in wrong:
+            wrong.add(flaw.stream)
+            since = covered.get(flaw.stream, 0)
+            more = f", after {since}" if since and "rewritten" in flaw.what else ""
+            found.add([Flaw(flaw.stream, flaw.seq, flaw.what + more)])
+    covered.update((head.stream, head.seq) for head in checkpoint.heads if head.stream not in wrong)
+
+
+def _signature(row: Written, signed: str | None, known: Mapping[str, dict[str, Any]]) -> Iterable[Flaw]:
+    if signed is None:
+        yield Flaw(HEADS, row.seq, "has no signed head")
+        return
+    try:
+        head = audit_heads.read(signed)
+        if head.kid not in known:
+            yield Flaw(HEADS, row.seq, f"was signed with {head.kid}, a key that nothing here tells of")
+            return
+        audit_heads.verify(head, known[head.kid])
+    except NotAuthenticated as error:
+        yield Flaw(HEADS, row.seq, f"has a head that is not what was signed: {error.reason}")
+        return
+    if (head.seq, head.digest) != (row.seq, row.digest):
+        yield Flaw(HEADS, row.seq, "is not the checkpoint that was signed")
+
+
+async def _leftover_heads(db: Database, found: Verified, last: int) -> None:
+    """Find signed heads of checkpoints that are cut off."""
+    async with db.read() as connection:
+        signed = await reading.signed_after(connection, last, _ROWS)
+        # one that was made since has its checkpoint by now
+        there = await reading.digests(connection, [Head(HEADS, seq, b"") for seq, _ in signed])
+    found.add(
+        Flaw(HEADS, seq, "is missing: only its signed head is left") for seq, _ in signed if (HEADS, seq) not in there
+    )
+
+
+async def _exported(
+    db: Database,
+    found: Verified,
+    exported: list[SignedHead],
+    trusted: Mapping[str, dict[str, Any]],
+    last: int,
+) -> None:
+    for head in exported:
+        if head.kid not in trusted:
+            raise OperatorError(
+                f"The head of {head.issued_at:%Y-%m-%d %H:%M} was signed with {head.kid}, which is no key that is trusted "
+                "here: give the JWK Set that has it with --jwks."
+            )
+        try:
+            audit_heads.verify(head, trusted[head.kid])
+        except NotAuthenticated as error:
+            raise OperatorError(f"The head of {head.issued_at:%Y-%m-%d %H:%M} is not what was signed.") from error
+    confirmed = 0
+    async with db.read() as connection:
+        digests = await reading.digests(connection, [Head(HEADS, head.seq, b"") for head in exported])
+    for head in exported:
+        digest = digests.get((HEADS, head.seq))
+        when = f"the head of {head.issued_at:%Y-%m-%d %H:%M}Z"
+        if digest == head.digest:
+            confirmed = head.seq
+            continue
+        if digest is not None:
+            since = f", after {confirmed}" if confirmed else ""
+            found.add(
+                [Flaw(HEADS, head.seq, f"is not what {when} says: checkpoints were rewritten here or before{since}")]
+            )
+        elif last < head.seq:
+            gone = f"is missing, and so is what came after it: {when} knows {head.seq} checkpoints"
+            found.add([Flaw(HEADS, last + 1, gone)])
+        else:
+            found.add([Flaw(HEADS, head.seq, f"is missing; {when} knows it")])
+        break
+    found.exported_heads = len(exported)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedStream:
+    """A stream, and how many acts it has."""
+
+    stream: str
+    acts: int
+
+
+async def streams(db: Database) -> list[ListedStream]:
+    """List the streams."""
+    async with db.read() as connection:
+        ends = await reading.streams(connection)
+    return [ListedStream(stream, seq) for stream, seq in sorted(ends.items())]
+
+
+async def latest(db: Database, stream: str, count: int) -> list[dict[str, Any]]:
+    """Give the last acts of a stream, newest first.
+
+    Raises:
+        OperatorError: if there is no such stream.
+    """
+    async with db.read() as connection:
+        rows = await reading.back(connection, stream, 2**62, count)
+    if not rows:
+        raise OperatorError(f"There is no stream {stream!r}: taxii-server audit list shows all.")
+    return [as_exported(row) for row in rows]
+
+
+async def export(
+    db: Database, *, stream: str | None = None, after: int = 0, since: datetime | None = None
+) -> AsyncIterator[dict[str, Any]]:
+    """Give acts in the order of stream and number: of one stream from a number on, or of all, and from an instant on."""
+    place = (stream or "", after)
+    while True:
+        async with db.read() as connection:
+            if stream is None:
+                rows = await reading.after(connection, *place, _ROWS)
+            else:
+                rows = await reading.of_stream(connection, *place, _ROWS)
+        for row in rows:
+            if since is None or row.at >= since:
+                yield as_exported(row)
+        if len(rows) < _ROWS:
+            return
+        place = (rows[-1].stream, rows[-1].seq)
+
+
+def as_exported(row: Written) -> dict[str, Any]:
+    """Give an act as programs get it; details that are no JSON, because somebody changed them, as their text."""
+    try:
+        details = json.loads(row.details)
+    except ValueError:
+        details = row.details
+    return {
+        "stream": row.stream,
+        "seq": row.seq,
+        "at": row.at,
+        "act": row.act,
+        "who": row.who,
+        "details": details,
+        "digest": row.digest.hex(),
+    }

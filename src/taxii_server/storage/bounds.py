@@ -1,0 +1,68 @@
+"""What a transaction is held to: row-level policies read three settings of it, and this is who sets them.
+
+`taxii.collection` and `taxii.clearance` bound `object_versions` and `deleted_versions`, `taxii.member` bounds
+`statuses`. They last as long as the transaction, so nothing stays on a pooled connection. Where one is not set, or empty,
+the policy that reads it raises an error: a statement that forgot what it is about fails, and shows nothing.
+
+The settings travel in the message that begins the transaction. Being statements of their own, they take no parameters:
+what goes in is a UUID and whole numbers, quoted by the driver.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from psycopg import sql
+
+from taxii_server.domain.access import Erasable, Readable, Recallable, Submissions, Traceable, Whole, Writable
+from taxii_server.domain.tlp import Level
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from taxii_server.domain.access import Proof
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+_HOLD = sql.SQL(
+    "SET LOCAL taxii.collection = {collection}; SET LOCAL taxii.clearance = {clearance}; SET LOCAL taxii.member = {member}"
+)
+
+
+async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:
+    """Begin a transaction and hold it to `where`, in one message; None holds it out of everything shared."""
+    begun = _BEGIN_READ_ONLY if read_only else _BEGIN
+    message = begun if where is None else f"{begun}; {_settings(where)}"
+    await connection.exec_driver_sql(message)
+
+
+async def hold_to(connection: AsyncConnection, where: Proof) -> None:
+    """Hold the rest of the transaction to something else: for the operator's work on several collections."""
+    message = _settings(where)
+    await connection.exec_driver_sql(message)
+
+
+def _settings(where: Proof) -> str:
+    """Write the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
+    match where:
+        case Readable() | Traceable():
+            values = _quoted(where.collection_id, where.clearance, None)
+        case Writable() | Erasable() | Recallable():
+            values = _quoted(where.collection_id, Level.RED, where.member)
+        case Whole():
+            values = _quoted(where.collection_id, Level.RED, None)
+        case Submissions():
+            values = _quoted(None, None, where.member)
+        case _:
+            assert_never(where)
+    return _HOLD.format(**values).as_string()
+
+
+def _quoted(collection_id: UUID | None, clearance: Level | None, member: int | None) -> dict[str, sql.Literal]:
+    return {
+        "collection": sql.Literal("" if collection_id is None else str(collection_id)),
+        "clearance": sql.Literal("" if clearance is None else str(int(clearance))),
+        "member": sql.Literal("" if member is None else str(member)),
+    }

@@ -1,0 +1,111 @@
+"""How Postgres goes about a statement: a large collection, and the scans of what was sent, with their rows."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from taxii_server.storage.engine import Connection, Database
+
+BIG: Final = UUID("00000000-0000-4000-8000-00000000000b")
+OTHER: Final = UUID("00000000-0000-4000-8000-00000000000c")
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
+
+_PLACES: Final = """
+    INSERT INTO trust_groups (id, slug, title) VALUES (%(collection)s, %(collection)s::text, 't')
+"""
+_COLLECTION: Final = """
+    INSERT INTO collections (id, trust_group_id, title, validation)
+    VALUES (%(collection)s, %(collection)s, 't', 'structural')
+"""
+_CLOCK: Final = "INSERT INTO collection_clocks (collection_id, last_added) VALUES (%(collection)s, now())"
+# Objects of two versions each, of all levels and three types. One in ten has them in two forms, one in a thousand got
+# the older one late. Kept levels are what the rule gives.
+_VERSIONS: Final = """
+    INSERT INTO object_versions (
+           collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked,
+           superseded_level, newer_form_level, late_after, member, status_id, body)
+    SELECT %(collection)s, '2024-01-01Z'::timestamptz + place * interval '1 second', stix_type || '--' || uuid, form,
+           '2020-01-01Z'::timestamptz + version * interval '1 day', 'v', stix_type, sha256(uuid::bytea), 700, level, true,
+           CASE WHEN version = 1 AND n %% 10 > 0 THEN later ELSE 5 END,
+           CASE WHEN version = 1 AND n %% 10 = 0 THEN later ELSE 5 END,
+           CASE WHEN late AND version = 1 THEN '2024-01-01Z'::timestamptz + (2 * n) * interval '1 second' END,
+           n %% 7, %(collection)s, '{"x":"' || repeat(uuid, 19) || '"}'
+      FROM (SELECT n, version, md5(n::text)::uuid::text AS uuid, n %% 1000 = 1 AS late,
+                   CASE WHEN n %% 1000 = 1 THEN 2 * n + 2 - version ELSE 2 * n + version - 1 END AS place,
+                   (ARRAY['indicator', 'indicator', 'malware', 'identity'])[1 + n %% 4] AS stix_type,
+                   CASE WHEN version = 1 AND n %% 10 = 0 THEN 20 ELSE 21 END AS form,
+                   CASE version WHEN 1 THEN n * 7 / 3 %% 5 ELSE n * 3 / 2 %% 5 END AS level,
+                   n * 3 / 2 %% 5 AS later
+              FROM generate_series(1, %(objects)s) AS n, generate_series(1, 2) AS version) AS made
+"""
+
+
+def fill(owner_url: str, versions: int) -> None:
+    """Fill two collections, the second with a tenth as many; as the owner, who is held to nothing."""
+    with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as connection:
+        for collection, count in ((BIG, versions), (OTHER, versions // 10)):
+            for statement in (_PLACES, _COLLECTION, _CLOCK, _VERSIONS):
+                connection.execute(statement.encode(), {"collection": collection, "objects": count // 2})
+        connection.execute("VACUUM (ANALYZE) object_versions")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One look at object_versions: by which index (None: all of it), and how many rows it read in all its rounds."""
+
+    index: str | None
+    rows: int
+
+
+@contextmanager
+def sent(database: Database) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
+    """Collect statements with their parameters as the driver gets them."""
+    collected: list[tuple[str, Mapping[str, Any]]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if not statement.startswith("BEGIN "):
+            collected.append((statement, parameters))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield collected
+    finally:
+        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def scans(connection: Connection, statement: str, values: Mapping[str, Any], *, generic: bool) -> list[Scan]:
+    """Run a statement as prepared, planned for any values or for these, and tell how it went through the versions."""
+    names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
+    numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found.group(1)) + 1}", statement).replace("%%", "%")
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    mode = "force_generic_plan" if generic else "force_custom_plan"
+    await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
+    await driver.execute(f"PREPARE looked_at AS {numbered}")
+    given = sql.SQL(", ").join(map(sql.Literal, (values[name] for name in names)))
+    call = sql.SQL("looked_at({})").format(given) if names else sql.SQL("looked_at")
+    cursor = await driver.execute(sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}").format(call))
+    [(plan,)] = await cursor.fetchall()
+    await driver.execute("DEALLOCATE looked_at")
+    return list(_scans(plan[0]["Plan"]))
+
+
+def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
+    if node["Node Type"] in {"Index Scan", "Index Only Scan", "Seq Scan"}:
+        if node.get("Relation Name") == "object_versions" and node["Actual Loops"]:
+            read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            yield Scan(node.get("Index Name"), round(read * node["Actual Loops"]))
+    elif node["Node Type"] == "Bitmap Index Scan" and "object_versions" in node["Index Name"] and node["Actual Loops"]:
+        yield Scan(node["Index Name"], round(node["Actual Rows"] * node["Actual Loops"]))
+    for child in node.get("Plans", []):
+        yield from _scans(child)
