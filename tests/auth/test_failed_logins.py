@@ -4,6 +4,7 @@ import asyncio
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -189,7 +190,12 @@ async def test_what_has_ended_does_not_pass_for_what_holds(
 ) -> None:
     """So a flood of it costs no look-up each, and keeps nobody out."""
     own = certificate()
-    claims = {"kid": (await keys.current()).kid, "issuer": ISSUER, "lifetime": timedelta(minutes=5), "rights": BOTH}
+    claims: dict[str, Any] = {
+        "kid": (await keys.current()).kid,
+        "issuer": ISSUER,
+        "lifetime": timedelta(minutes=5),
+        "rights": BOTH,
+    }
     for ending in ENDED[kind] + OF_ALL:
         client = alliance.client("north")
         alliance.execute("DELETE FROM client_certificates")

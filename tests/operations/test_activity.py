@@ -420,6 +420,20 @@ async def test_a_running_worker_saves_now_and_then_and_when_it_ends(database: Sh
     assert known(alliance)[1][client][:3] == (2, 0, at(2))
 
 
+async def test_a_batch_whose_answer_was_lost_counts_once(database: Shaky, alliance: Alliance) -> None:
+    """It comes again as it was, with what happened since in a batch of its own."""
+    client = alliance.client("north").row
+    activity = Activity(database, HOUR)
+    activity.answered(client, at(1), 200)
+    database.fault = "answer lost"
+    await activity.save()
+    activity.answered(client, at(2), 200)
+    database.fault = None
+    await activity.save()
+
+    assert known(alliance)[1][client][:3] == (2, 0, at(2))
+
+
 async def test_a_worker_ends_though_its_database_hangs(
     database: Shaky, alliance: Alliance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,8 +445,8 @@ async def test_a_worker_ends_though_its_database_hangs(
     async def hangs(*_: object, **__: object) -> AsyncIterator[Connection]:
         begun.set()
         await asyncio.sleep(3600)
-        raise AssertionError
-        yield
+        async with Database.write(database) as connection:
+            yield connection
 
     monkeypatch.setattr(database, "write", hangs)
     monkeypatch.setattr(operations, "_LAST_WORD", 0.01)
