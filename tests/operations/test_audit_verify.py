@@ -5,7 +5,6 @@ Each attack is committed on a real PostgreSQL, verified as the server's role, an
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from taxii_server.auth import audit_heads as signing
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain import audit as domain
 from taxii_server.domain.audit import HEADS, START, Written
@@ -40,6 +38,7 @@ members:
   harbour-bank: {name: Harbour Bank}
 """
 ISSUER = "https://taxii.example.org"
+COLUMNS = ("stream", "seq", "at", "act", "who", "details", "digest")
 NORTH = "member:north-bank"
 
 
@@ -54,9 +53,7 @@ class Scene:
 
     def rows(self, stream: str | None = None) -> list[Written]:
         """What is stored."""
-        found = self.owner.execute(
-            "SELECT stream, seq, at, act, who, details, digest FROM audit_events ORDER BY stream, seq"
-        )
+        found = self.owner.execute(f"SELECT {', '.join(COLUMNS)} FROM audit_events ORDER BY stream, seq")
         return [Written(*row) for row in found if stream in {None, row[0]}]
 
     def put(self, row: Written) -> None:
@@ -87,7 +84,7 @@ class Scene:
         finally:
             for table in ("audit_events", "audit_heads"):
                 self.owner.execute(f"TRUNCATE {table}")
-                self.owner.execute(f"INSERT INTO {table} SELECT * FROM saved_{table}")  # noqa: S608 - names of ours
+                self.owner.execute(f"INSERT INTO {table} SELECT * FROM saved_{table}")
 
     async def verify(self, *heads: str) -> Verified:
         """Verify, by default with the newest head."""
@@ -151,8 +148,7 @@ async def test_a_changed_byte_in_any_row_is_named(scene: Scene, column: str) -> 
     for row in scene.rows():
         with scene.restored():
             scene.owner.execute(
-                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s",  # noqa: S608 - ours
-                (row.stream, row.seq),
+                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s", (row.stream, row.seq)
             )
             found = await scene.flaws()
 
@@ -168,8 +164,7 @@ async def test_a_row_that_is_moved_away_is_missed(scene: Scene, column: str) -> 
     for row in scene.rows():
         with scene.restored():
             scene.owner.execute(
-                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s",  # noqa: S608 - ours
-                (row.stream, row.seq),
+                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s", (row.stream, row.seq)
             )
             found = await scene.flaws()
 
@@ -195,7 +190,7 @@ async def test_two_that_were_swapped_are_named(scene: Scene) -> None:
     """Neighbours in a stream, and two of different streams."""
     rows = scene.rows(NORTH)
     other = scene.rows("member:harbour-bank")[0]
-    for one, two in [*itertools.pairwise(rows), (rows[0], other)]:
+    for one, two in [*zip(rows, rows[1:], strict=False), (rows[0], other)]:
         with scene.restored():
             scene.put(replace(two, stream=one.stream, seq=one.seq))
             scene.put(replace(one, stream=two.stream, seq=two.seq))
@@ -226,11 +221,11 @@ async def test_cut_off_checkpoints_are_missed(scene: Scene, cut: int) -> None:
         scene.owner.execute("DELETE FROM audit_heads WHERE seq > %s", (left,))
         scene.owner.execute("DELETE FROM audit_events WHERE stream = %s AND seq > 2", (NORTH,))
         found = await scene.flaws()
-        old = await scene.flaws(scene.heads[0])
+        [kept] = (await scene.flaws(scene.heads[0]))[:1] or [None]
 
     assert (first.stream, first.seq) == (HEADS, left + 1)
     assert (HEADS, left + 1) in {(flaw.stream, flaw.seq) for flaw in found}
-    assert HEADS not in {flaw.stream for flaw in old}  # an old head says nothing of what came after it
+    assert kept is None or kept.stream == NORTH  # an old head says nothing of what came after it
 
 
 async def test_a_rewritten_stream_is_found_by_its_checkpoints(scene: Scene) -> None:
@@ -259,7 +254,7 @@ async def test_a_wholly_rewritten_audit_is_found_by_a_head_from_outside(scene: S
         made = scene.rewrite(HEADS, forged)
         without_key = await scene.flaws()
         for seq, digest in made.items():
-            signed = signing.sign(
+            signed = audit_heads.audit_heads.sign(
                 key.private_key, kid=key.kid, issuer=ISSUER, seq=seq, digest=digest, at=scene.rows(HEADS)[0].at
             )
             scene.owner.execute("UPDATE audit_heads SET signed = %s WHERE seq = %s", (signed, seq))
@@ -277,7 +272,7 @@ async def test_a_wholly_rewritten_audit_is_found_by_a_head_from_outside(scene: S
 async def test_signed_heads_are_held_to_their_checkpoints(scene: Scene, attack: str | None) -> None:
     """A changed character anywhere in one, and one that is gone."""
     for seq in (1, 2, 3):
-        for place in (5, 60, 150, 290) if attack else (0,):
+        for place in ((5, 60, 150, 290) if attack else (0,)):
             with scene.restored():
                 verb = f"UPDATE audit_heads {attack.format(place)}" if attack else "DELETE FROM audit_heads"
                 scene.owner.execute(verb + " WHERE seq = %s", (seq,))
@@ -291,7 +286,7 @@ async def test_a_forged_or_foreign_head_is_refused(scene: Scene) -> None:
     head, payload, signature = scene.heads[-1].split(".")
     other = scene.heads[0].split(".")[1]
     with pytest.raises(OperatorError, match="not what was signed"):
-        await scene.verify(f"{head}.{other}.{signature}")
+        await scene.verify(".".join((head, other, signature)))
     with pytest.raises(OperatorError, match="no key that is trusted"):
         await audit.verify(scene.db, audit.heads_in(scene.heads[-1]), audit.keys_in('{"keys": []}'))
     with pytest.raises(OperatorError, match="no signed head"):

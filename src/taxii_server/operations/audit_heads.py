@@ -102,7 +102,7 @@ async def make(
         OperatorError: if the signing keys were sealed with another TAXII_SECRET_KEY.
     """
     key = await keys.current()
-    async with db.turn(HEADS), db.write() as connection:
+    async with db.write(turn=HEADS) as connection:
         if wait:
             await audit.lock(connection, HEADS)
         elif not await audit.try_lock(connection, HEADS):

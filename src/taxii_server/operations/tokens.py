@@ -114,7 +114,7 @@ async def _issue(issuing: TokenIssuing, caller: Caller, wanted: frozenset[Right]
     # the token goes out once this is durable
     details = {"client": client.client_id, "scope": tokens.scope_of(rights), "jti": jti, "kid": key.kid}
     stream = of_member(client.member_slug)
-    async with issuing.db.turn(stream), issuing.db.write() as connection:
+    async with issuing.db.write(turn=stream) as connection:
         await audit.append_locking(connection, Entry(stream, Act.TOKEN_ISSUED, by_client(client), details))
     said = {"client_id": client.client_id, "member": client.member_slug, "scope": tokens.scope_of(rights), "jti": jti}
     log.info("token_issued", **said, credential=caller.credential, bound=caller.certificate is not None)

@@ -116,13 +116,6 @@ class Database:
                 yield connection
                 await connection.commit()
 
-    @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
-        """Wait, without a connection, for others of this process that are going to lock what is called so."""
-        with _trouble(), _timed():
-            async with _in_time(self._turns.setdefault(name, asyncio.Lock())):
-                yield
-
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
