@@ -13,10 +13,17 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.words import did_you_mean, printable
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -32,6 +39,8 @@ _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _HEADERS_OF_OTHERS = re.compile(
     r"accept.*|authorization|connection|content-.*|cookie|host|te|transfer-.*|x-forwarded-.*", re.IGNORECASE
 )
+# what commands take secrets from, and what `serve` tells its workers
+_NO_SETTINGS = {"TAXII_CLIENT_SECRET", "TAXII_TOKEN", "TAXII_WORKERS"}
 _WHAT_WOULD_BE_RIGHT = {
     "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
     "int_parsing": "must be a whole number",
@@ -254,3 +263,11 @@ def load() -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise OperatorError("\n".join(lines)) from None
+
+
+def unknown() -> list[str]:
+    """Name what looks like a setting, in the environment or `.env`, and is none, each with what was perhaps meant."""
+    given = {*EnvSettingsSource(Settings).env_vars, *DotEnvSettingsSource(Settings).env_vars}
+    known = {f"TAXII_{name.upper()}" for name in Settings.model_fields}
+    named = {name.upper() for name in given if name.upper().startswith("TAXII_")}
+    return [f"{printable(name)}{did_you_mean(name, known)}" for name in sorted(named - known - _NO_SETTINGS)]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taxii_server.storage import clocks
 from taxii_server.taxii import description
-from taxii_server.taxii.description.parameters import INDICATOR, PUSHED
+from taxii_server.taxii.description.parameters import INDICATOR, PUSHED, RECALLED
 from taxii_server.web.describing import examples
 from tests.api.demo import FEED
+from tests.factories import indicator, stix_id
 from tests.taxii.alliance import TAXII
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ REVOKE: Final = "/oauth2/revoke"
 OTHER_MEMBERS: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _STIX: Final = {"Content-Type": "application/stix+json;version=2.1"}
 _ENVELOPE: Final = {"Content-Type": TAXII}
+_TRACED: Final = stix_id("indicator", 4001)
+_UNREAD: Final = stix_id("indicator", 4002)
 _GRANT: Final = {"grant_type": "client_credentials"}
 _LARGEST: Final = 10 * 1024 * 1024
 
@@ -145,6 +148,26 @@ async def _other_filters(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Respons
     return await demo.ask("GET", f"objects/?match[type]=malware&next={first.json()['next']}")
 
 
+# Who received what
+
+
+@_scene("get_disclosures", 200, "two_members")
+async def _traced(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    await _add(demo, {"objects": [indicator(id=_TRACED)]})
+    for who, rest in (("harbour", ""), ("meadow", ""), ("meadow", "versions/")):
+        await demo.ask("GET", f"objects/{_TRACED}/{rest}", who)
+    return await demo.ask("GET", f"objects/{_TRACED}/disclosures/")
+
+
+@_scene("get_disclosures", 200, "nobody")
+async def _sent_to_nobody(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    await _add(demo, {"objects": [indicator(id=_UNREAD)]})
+    return await demo.ask("GET", f"objects/{_UNREAD}/disclosures/")
+
+
+_get("get_disclosures", 400, "next", f"objects/{INDICATOR}/disclosures/?next=made-up")
+_get("get_disclosures", 403, "read_only", f"objects/{INDICATOR}/disclosures/", "harbour")
+
 # Adding
 
 
@@ -209,6 +232,40 @@ SCENES["delete_object", 403, "another_member"] = lambda demo, _: demo.ask("DELET
 async def _removed(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
     await _add(demo, shown("add_objects", TAXII, "one_indicator"))
     return await demo.ask("DELETE", f"objects/{PUSHED}/")
+
+
+# Recalling
+
+
+async def _recall(demo: Demo, content: Any, who: str = "north", **headers: str) -> httpx.Response:
+    named = {header.replace("_", "-"): value for header, value in headers.items()}
+    body = content if isinstance(content, str | bytes) or hasattr(content, "__aiter__") else json.dumps(content)
+    return await demo.ask("POST", f"objects/{RECALLED}/recall/", who, content=body, headers=_ENVELOPE | named)
+
+
+@_scene("recall_object", 200, "revoked")
+async def _recalled(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    [one] = shown("add_objects", TAXII, "one_indicator")["objects"]
+    # from the second time on it is refused, because it was recalled
+    await _add(demo, {"objects": [one | {"id": RECALLED}]})
+    return await _recall(demo, shown("recall_object", TAXII, "reason"))
+
+
+@_scene("get_recall", 200, "recalled")
+async def _how_it_stands(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
+    await _recalled(demo, patch)
+    return await demo.ask("GET", f"objects/{RECALLED}/recall/")
+
+
+SCENES["recall_object", 400, "no_json"] = lambda demo, _: _recall(demo, '{"reason": ')
+SCENES["recall_object", 403, "read_only"] = lambda demo, _: _recall(demo, {}, "harbour")
+SCENES["recall_object", 403, "another_member"] = lambda demo, _: demo.ask("POST", f"objects/{OTHER_MEMBERS}/recall/")
+SCENES["recall_object", 408, "silence"] = lambda demo, _: _recall(demo, _silence())
+SCENES["recall_object", 413, "too_large"] = lambda demo, _: _recall(demo, "x" * 16_385)
+SCENES["recall_object", 415, "media_type"] = lambda demo, _: _recall(demo, {}, Content_Type="application/json")
+SCENES["recall_object", 422, "too_long"] = lambda demo, _: _recall(demo, {"reason": "x" * 301})
+SCENES["recall_object", 422, "no_text"] = lambda demo, _: _recall(demo, {"reason": ["a list"]})
+_get("get_recall", 403, "read_only", f"objects/{RECALLED}/recall/", "harbour")
 
 
 # Tokens

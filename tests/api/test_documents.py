@@ -79,6 +79,7 @@ def test_operations_are_called_shortly_and_once() -> None:
         "get_api_root",
         "get_collection",
         "get_collections",
+        "get_disclosures",
         "get_discovery",
         "get_health",
         "get_keys",
@@ -86,10 +87,12 @@ def test_operations_are_called_shortly_and_once() -> None:
         "get_object",
         "get_objects",
         "get_readiness",
+        "get_recall",
         "get_server_metadata",
         "get_status",
         "get_token",
         "get_versions",
+        "recall_object",
         "revoke_token",
     ]
 

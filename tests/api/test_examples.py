@@ -45,7 +45,19 @@ SHARED = {
 RECORDING = bool(os.environ.get("TAXII_RECORD_EXAMPLES"))
 
 # What differs from one answer to the next.
-_OWN = {"error_id", "next", "date_added", "request_timestamp", "access_token", "x", "y", "kid"}
+_OWN = {
+    "error_id",
+    "next",
+    "date_added",
+    "first",
+    "last",
+    "request_timestamp",
+    "access_token",
+    "x",
+    "y",
+    "kid",
+    "recalled_at",
+}
 # What every answer of this server has, whatever it answers; or HTTP itself gives it.
 _EVERYWHERE = {"content-type", "content-length", "date", "content-encoding", "x-content-type-options"}
 
@@ -157,6 +169,8 @@ def _told(value: Any) -> Any:
     """Leave out what differs from one answer to the next."""
     if isinstance(value, dict):
         own = _OWN | ({"id"} if "request_timestamp" in value else set())
+        # of a version that the server made
+        own |= {"version"} if value.keys() == {"version", "date_added"} else set()
         return {name: f"<{name}>" if name in own else _told(inner) for name, inner in value.items()}
     return [_told(inner) for inner in value] if isinstance(value, list) else value
 

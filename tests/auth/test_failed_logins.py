@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from taxii_server.auth import secrets, tokens
+from taxii_server.auth.certificates import confirmation
 from taxii_server.auth.failed_logins import ALL_TOGETHER, MOST_ADDRESSES, FailedLogins, before_look_up
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.signing_keys import SigningKeys
@@ -18,7 +19,7 @@ from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import DatabaseGone, NotAuthenticated, TooManyRequests
 from taxii_server.storage.engine import Database
 from tests.auth.alliance import Alliance, Issued, statements
-from tests.auth.certified import byte_sequence, certificate
+from tests.auth.certified import byte_sequence, certificate, thumbprint
 from tests.auth.forge import ISSUER
 from tests.auth.issuer import running
 from tests.auth.test_identify import basic
@@ -130,6 +131,53 @@ async def test_a_flood_from_its_own_address_keeps_no_bank_out(
     assert (await outcome(door, None, ATTACKER, byte_sequence(unknown))).startswith("wait")
     assert (await outcome(door, f"Bearer {token[:-8]}AAAAAAAA", ATTACKER)).startswith("wait")
     assert (await outcome(door, basic("another", north.secret), ATTACKER)).startswith("wait")
+
+
+@pytest.mark.parametrize("must_show", ["any", "certificate", "both"])
+async def test_a_thief_behind_the_banks_own_nat_keeps_it_out_with_nothing_it_stole(
+    door: Door, north: Issued, keys: SigningKeys, alliance: Alliance, must_show: str
+) -> None:
+    """A secret or a token that is worth nothing without its certificate: the thief costs no look-up, and the bank none more."""
+    own = certificate()
+    key = await keys.current()
+    bound = "Bearer " + tokens.issue(
+        key.private_key,
+        kid=key.kid,
+        issuer=ISSUER,
+        client_id=north.client_id,
+        rights=BOTH,
+        lifetime=timedelta(minutes=5),
+        certificate=thumbprint(own),
+    )
+    alliance.certificate(north.row, own)
+    alliance.must_show(north.row, must_show)
+    credentials = [bound] if must_show == "any" else [basic(north.client_id, north.secret), bound]
+    with running() as bank:
+        alliance.issuer("bank", bank.url, jwks_uri=bank.jwks_uri, audience=ISSUER)
+        alliance.tied("north", "bank", "siem")
+        confirmed = bank.token(aud=ISSUER, cnf=confirmation(thumbprint(own)))
+        await flood(door, ATTACKER)
+        for stolen in [*credentials, f"Bearer {confirmed}"]:
+            for shown in (None, byte_sequence(certificate())):
+                with statements(Engine) as sent:
+                    assert (await outcome(door, stolen, ATTACKER, shown)).startswith("wait")
+                assert sent == []
+            assert not (await outcome(door, stolen, ATTACKER, byte_sequence(own))).startswith(("wait", "refused"))
+
+
+async def test_a_certificate_that_needs_its_secret_costs_no_look_up_without_it(
+    door: Door, north: Issued, alliance: Alliance
+) -> None:
+    """Its private key alone is not enough either, and a flood of it keeps nobody out who has both."""
+    own = certificate()
+    alliance.certificate(north.row, own)
+    alliance.must_show(north.row, "both")
+    await flood(door, ATTACKER)
+
+    with statements(Engine) as sent:
+        assert (await outcome(door, None, ATTACKER, byte_sequence(own))).startswith("wait")
+    assert sent == []
+    assert await outcome(door, basic(north.client_id, north.secret), ATTACKER, byte_sequence(own)) == north.client_id
 
 
 async def test_what_becomes_valid_is_let_in_within_a_second(

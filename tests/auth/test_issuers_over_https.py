@@ -5,11 +5,14 @@ Whoever can pass for an issuer signs in with every client that is tied to it.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from taxii_server.auth import issuer_keys
 from taxii_server.auth.issuer_keys import IssuerKeys
 from taxii_server.domain.errors import IssuerUnavailable
 from taxii_server.domain.issuers import OutsideIssuer
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from tests.check.certificates import Certified
 
 pytestmark = pytest.mark.anyio
+
+ISSUER = "https://login.bank.example"
 
 
 @pytest.fixture
@@ -93,3 +98,34 @@ async def test_a_certificate_signed_by_itself(authority: Authority) -> None:
 async def test_a_certificate_that_has_ended(authority: Authority) -> None:
     with serving(authority, certified("Bank", authority.root, days=-1)) as issuer:
         assert not await fetched(issuer)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "http://login.bank.example/keys",
+        "ftp://login.bank.example/keys",
+        "https://127.0.0.1/keys",
+        "http://localhost:8080/keys",
+        "https://[::1]/keys",
+        "https://name:secret@login.bank.example/keys",
+        "https://login.bank.example/keys#a",
+        "/keys",
+        7,
+        None,
+    ],
+)
+async def test_where_metadata_may_not_send_us(named: object) -> None:
+    """Neither in clear, nor into this machine, which may hold what is meant for nobody outside."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, stream=httpx.ByteStream(json.dumps({"issuer": ISSUER, "jwks_uri": named}).encode()))
+
+    configured = OutsideIssuer("bank", ISSUER, None, "https://taxii.example.org", frozenset({"RS256"}))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        with pytest.raises(issuer_keys._FetchFailed, match="the metadata names"):
+            await issuer_keys._discovered(http, configured)
+
+    assert asked == [f"{ISSUER}/.well-known/openid-configuration"]

@@ -86,6 +86,22 @@ async def test_the_old_key_verifies_until_its_last_token_has_expired(alliance: A
     assert [(key.kid, key.state) for key in await signing_keys.listing(workers[2].db)][1] == (old, "verifying")
 
 
+async def test_a_rotation_by_other_settings_refuses_nobody(
+    alliance: Alliance, workers: list[Worker], db: Database
+) -> None:
+    """A terminal may lack the server's TAXII_TOKEN_LIFETIME: the key itself knows for how long its tokens were to live."""
+    north = alliance.client("north")
+    old = (await workers[0].keys.current()).kid
+    token = await workers[0].token(north.client_id)
+    brief = SigningKeys(db, "k" * 32, key_lifetime=timedelta(days=90), token_lifetime=timedelta(seconds=30))
+
+    await signing_keys.rotate(brief)
+
+    assert await workers[1].admits(token)
+    [(left,)] = alliance.execute("SELECT verifies_until - now() FROM signing_keys WHERE kid = %s", old)
+    assert left > TOKEN_LIFETIME
+
+
 async def test_a_copy_of_the_keys_never_refuses_a_good_token_nor_outlives_a_key_s_tokens(
     alliance: Alliance, workers: list[Worker], keys: SigningKeys, identifier: Identifier
 ) -> None:

@@ -485,6 +485,15 @@ class TestUnfitKeys:
         off = public_jwk(EC_KEYS[1], "off") | {"y": public_jwk(EC_KEYS[0], "ec")["y"]}
         await self.kid_is_refused(off, bank.token("ec", head={"kid": "off"}), bank, identifier, refused)
 
+    async def test_coordinates_longer_than_their_curve(
+        self, bank: Issuer, identifier: Identifier, refused: Refused
+    ) -> None:
+        """RFC 7518 §6.2.1.2: as many octets as the curve has, so that a key is written in one way only."""
+        point = EC_KEYS[1].public_key().public_numbers()
+        long = public_jwk(EC_KEYS[1], "long") | {"x": forge.b64(point.x.to_bytes(33, "big"))}
+        token = sign(EC_KEYS[1], {"alg": "ES256", "kid": "long"}, bank.claims())
+        await self.kid_is_refused(long, token, bank, identifier, refused)
+
     @pytest.mark.parametrize(
         "jwk",
         [
@@ -567,6 +576,17 @@ class TestFetching:
         first.cancel()
 
         assert await second == "north"
+
+    async def test_another_address_is_another_set_of_keys(
+        self, identifier: Identifier, alliance: Alliance, bank: Issuer, other: Issuer, refused: Refused
+    ) -> None:
+        """From the next request on: what the place before had published counts no more."""
+        token = bank.token()
+        assert await member(identifier, token) == "north"
+
+        alliance.execute("UPDATE issuers SET jwks_uri = %s WHERE slug = 'bank'", other.jwks_uri)
+
+        assert await refused(token) == "token's signature is wrong"
 
     async def test_an_unknown_issuer_is_never_asked(self, alliance: Alliance, bank: Issuer, refused: Refused) -> None:
         alliance.execute("UPDATE issuers SET issuer = 'https://else.example'")

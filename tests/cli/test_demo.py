@@ -96,6 +96,9 @@ def test_what_the_demo_prints_works_as_printed(folder: Path) -> None:
     assert "200 OK" in page
     assert len(json.loads(page.split("\n\n", 1)[1])["objects"]) == 5
     assert json.loads(status)["success_count"] == 1
+    assert "nothing above TLP:GREEN" in said
+    assert "Phishing: parcel-fee.example" in listed
+    assert "support-callback.example" not in listed, "TLP:AMBER, and the reader is cleared to GREEN"
     assert json.loads(token)["token_type"].lower() == "bearer"
     assert re.findall(r"\btxs_\w+|\S+\.siem\.\w+", again)[:3] == re.findall(r"\btxs_\w+|\S+\.siem\.\w+", said)[:3]
 

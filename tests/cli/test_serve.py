@@ -173,8 +173,9 @@ def test_tls_is_1_2_or_newer_with_good_suites(
 
 
 def test_it_serves_and_stops_in_order(environment: dict[str, str], tmp_path: Path) -> None:
-    """Ready once it says so; on SIGTERM it ends with 0."""
-    with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=environment) as process:
+    """Ready once it says so; on SIGTERM it ends with 0. A setting that was mistyped is told, without its value."""
+    mistyped = environment | {"TAXII_SECRET_KEYS": environment["TAXII_SECRET_KEY"]}
+    with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=mistyped) as process:
         url = url_of(process)
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert httpx.get(f"{url}/taxii2/").status_code == 401
@@ -182,6 +183,7 @@ def test_it_serves_and_stops_in_order(environment: dict[str, str], tmp_path: Pat
 
         assert process.stop(signal.SIGTERM) == 0
 
+    assert process.said.count("TAXII_SECRET_KEYS: did you mean 'TAXII_SECRET_KEY'?") == 1
     assert environment["TAXII_SECRET_KEY"] not in process.said
 
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
+import stix2
 from requests.auth import AuthBase
 from requests.exceptions import HTTPError
 from taxii2client.common import TokenAuth
@@ -344,3 +346,21 @@ def _basic(live: Live) -> dict[str, Any]:
 def _walk(collection: Collection, **filters: Any) -> Counter[Key]:
     pages = as_pages(collection.get_objects, per_request=70, **filters)
     return Counter(_key(one) for page in pages for one in page.get("objects", []))
+
+
+async def test_a_recall_comes_with_the_next_poll_and_is_parsed(feed: Feed) -> None:
+    """A revoked version is an object like any other to the client, and to the OASIS library behind it."""
+    [one] = await feed.add(valid_from="2024-05-02T08:15:30Z")
+    collection = Collection(feed.url, **_basic(feed.live))
+    [before] = (await asyncio.to_thread(collection.get_manifest))["objects"]
+    answer = await feed.live.http.post(
+        feed.live.path(f"objects/{one['id']}/recall/", feed.name), headers=feed.live.as_("north")
+    )
+    polled = await asyncio.to_thread(collection.get_objects, added_after=before["date_added"])
+    parsed = stix2.parse({"type": "bundle", "id": f"bundle--{uuid4()}", "objects": polled["objects"]})
+    refused = await asyncio.to_thread(collection.add_objects, {"objects": [one]})
+
+    assert answer.status_code == 200, answer.text
+    assert [(each.id, each.revoked) for each in parsed.objects] == [(one["id"], True)]
+    assert (refused.success_count, refused.failure_count) == (0, 1)
+    assert "was recalled" in refused.failures[0]["message"]

@@ -68,7 +68,9 @@ TABLES: Final = {
         policy=WHOLLY,
     ),
     "deleted_versions": may("INSERT", policy=WHOLLY),
+    "recalls": may("INSERT", policy=WHOLLY),
     "statuses": may("INSERT", "DELETE", why="purged past their keep", policy=WHOLLY),
+    "stored_octets": may(),
 }  # fmt: skip
 ALL_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
@@ -132,16 +134,28 @@ def test_policies_stand_where_they_are_listed(catalog: psycopg.Connection, table
 
 
 def test_the_server_owns_and_calls_nothing_of_ours(catalog: psycopg.Connection) -> None:
-    """It owns no relation, no schema, no function; there are no functions that could be called; no role stands behind it."""
+    """It owns no relation, no schema, no function, and no role stands behind it."""
     for query in (
         "SELECT relname FROM pg_class WHERE relowner = %s::regrole",
         "SELECT nspname FROM pg_namespace WHERE nspowner = %s::regrole",
         "SELECT datname FROM pg_database WHERE datdba = %s::regrole",
-        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace OR proowner = %s::regrole",
+        "SELECT proname FROM pg_proc WHERE proowner = %s::regrole",
         "SELECT roleid::regrole FROM pg_auth_members WHERE member = %s::regrole",
         "SELECT defaclobjtype FROM pg_default_acl WHERE defaclrole <> %s::regrole",
     ):
         assert catalog.execute(query.encode(), (ROLE,)).fetchall() == []
+
+
+def test_the_one_function_is_the_owners_and_only_triggers_call_it(catalog: psycopg.Connection) -> None:
+    """It counts what members store, with the owner's rights and a search path of its own; nobody else may call it."""
+    functions = catalog.execute(
+        "SELECT proname::text, pg_get_userbyid(proowner), prorettype::regtype::text, prosecdef, proconfig,"
+        " has_function_privilege(%s, oid, 'EXECUTE') FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        (ROLE,),
+    ).fetchall()
+
+    path = ["search_path=pg_catalog, public, pg_temp"]
+    assert functions == [("count_stored_octets", "taxii_owner", "trigger", True, path, False)]
 
 
 def test_the_server_has_no_sequence(catalog: psycopg.Connection) -> None:

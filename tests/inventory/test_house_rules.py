@@ -13,7 +13,7 @@ from taxii_server.web.errors import status_of
 
 SOURCE = Path(errors.__file__).parent.parent
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "_migrations" not in path.parts)
-PROOFS = {"Readable", "Writable", "Erasable", "Traceable", "Whole", "Submissions"}
+PROOFS = {"Readable", "Writable", "Erasable", "Traceable", "Recallable", "Whole", "Submissions"}
 MOST_LINES = 400
 
 

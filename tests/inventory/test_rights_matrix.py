@@ -77,6 +77,18 @@ MATRIX: dict[tuple[str, str], Row] = {
         401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, neither=404, both=200
     ),
     ("GET", f"{COLLECTION}objects/{{object_id}}/versions/"): READ,
+    # a contributor's question, about what its own member brought
+    ("GET", f"{COLLECTION}objects/{{object_id}}/disclosures/"): row(
+        401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, writer=404, both=200
+    ),
+    # the object is the member's of "both"; to who may write and not read, what others brought is absent
+    ("POST", f"{COLLECTION}objects/{{object_id}}/recall/"): row(
+        401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, writer=404, both=200
+    ),
+    # nobody recalled it
+    ("GET", f"{COLLECTION}objects/{{object_id}}/recall/"): row(
+        401, other=403, elsewhere=404, stranger=404, issued_elsewhere=404, writer=404, both=404
+    ),
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/openapi.json"): OPEN,
@@ -155,7 +167,7 @@ async def _request(exchange: Exchange, method: str, path: str, headers: dict[str
         name="site.css",
     )
     options: dict[str, Any] = {}
-    if method == "POST":
+    if method == "POST" and not path.rstrip("/").endswith("/recall"):
         options["json"] = {"objects": [indicator(id=f"indicator--{uuid4()}")]}
         headers = headers | {"Content-Type": TAXII}
     return await exchange.http.request(method, filled, headers=headers | {"Accept": TAXII}, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from pydantic import ValidationError
 
@@ -9,6 +11,9 @@ from taxii_server import settings
 from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import OperatorError
 from taxii_server.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 URL = "postgresql+psycopg://taxii_server:p@db.example/taxii"
 KEY = "k" * 32
@@ -163,3 +168,20 @@ def test_settings_stay_as_they_are(environment: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValidationError):
         made.title = "another"  # type: ignore[misc] # refused, which is the point
+
+
+def test_what_is_no_setting_is_named_with_what_was_meant(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the environment and in `.env`, in any case; values are not shown, and what commands read is no mistake."""
+    environment.setenv("TAXII_PAGE_SZIE", "s3cret")
+    environment.setenv("taxii_Titel", "ours")
+    environment.setenv("TAXII_PAGE_SIZE", "10")
+    environment.setenv("TAXII_TOKEN", "of a client")
+    environment.setenv("OTHER", "of others")
+    (tmp_path / ".env").write_text("TAXII_8000_QQQQQQQQQ=1\nTAXII_TITLE=ours\nUNRELATED=1\n")
+
+    assert settings.unknown() == [
+        "TAXII_8000_QQQQQQQQQ",
+        "TAXII_PAGE_SZIE: did you mean 'TAXII_PAGE_SIZE'?",
+        "TAXII_TITEL: did you mean 'TAXII_TITLE'?",
+    ]
+    assert settings.load().page_size == 10

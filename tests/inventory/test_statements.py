@@ -50,6 +50,9 @@ async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange
         ("manifest/?match[type]=campaign", 2),
         (f"objects/{THING}/?match[version]=2001-01-01T00:00:00Z", 2),
         ("objects/indicator--00000000-0000-4000-8000-000000000000/", 2),
+        # of one's own object: its versions, the ledger, the members by name
+        (f"objects/{THING}/disclosures/", 4),
+        ("objects/indicator--00000000-0000-4000-8000-000000000000/disclosures/", 2),
     ],
 )
 async def test_a_read_costs_what_it_should(exchange: Exchange, rest: str, cost: int) -> None:
@@ -62,6 +65,25 @@ async def test_a_read_costs_what_it_should(exchange: Exchange, rest: str, cost: 
 
         assert answer.status_code in {200, 404}
         assert cost == len(sent), sent
+
+
+async def test_a_recall_costs_a_stated_number_of_statements(exchange: Exchange) -> None:
+    """Caller, clock, caller again, what is stored, the last recall, bodies; then a push's, the recall's row, the audit's.
+
+    Once more: all but the change. How it stands: caller, recall, its versions, the ledger twice, names and last polls.
+    """
+    thing = indicator(id=f"indicator--{uuid4()}")
+    await exchange.add(thing)
+    path = exchange.path(f"objects/{thing['id']}/recall/", "fraud-intel/scratch")
+    for cost in (13, 6):
+        with statements(Engine) as sent:
+            answer = await exchange.http.post(path, headers=exchange.as_("north"))
+
+        assert answer.status_code == 200
+        assert cost == len(sent), sent
+    with statements(Engine) as sent:
+        assert (await exchange.get(path)).status_code == 200
+    assert len(sent) == 7, sent
 
 
 async def test_a_push_costs_the_same_for_one_object_and_for_hundreds(exchange: Exchange) -> None:

@@ -25,7 +25,7 @@ from taxii_server.storage.engine import Database
 from tests.auth.alliance import Alliance, alliance_in, statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Hashable, Iterator
 
     from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
@@ -48,12 +48,12 @@ class Shaky(Database):
     fault: str | None = None
 
     @asynccontextmanager
-    async def write(self, where: Proof | None = None) -> AsyncIterator[Connection]:
+    async def write(self, where: Proof | None = None, *, turn: Hashable = None) -> AsyncIterator[Connection]:
         if self.fault == "gone":
             raise DatabaseGone
         if self.fault == "refuses":
             raise IntegrityError("a statement", {}, Exception("refused"))
-        async with super().write(where) as connection:
+        async with super().write(where, turn=turn) as connection:
             yield connection
         if self.fault == "answer lost":
             raise DatabaseGone
@@ -192,8 +192,11 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=40)
-@given(history=st.lists(steps, max_size=40), moments=st.permutations(range(40)))
+of_workers = given(history=st.lists(steps, max_size=40), moments=st.permutations(range(40)))
+
+
+@settings(max_examples=8)
+@of_workers
 def test_any_number_of_workers_in_any_order(
     module_database_urls: DatabaseUrls, alliance: Alliance, history: list[Any], moments: list[int]
 ) -> None:
@@ -202,6 +205,20 @@ def test_any_number_of_workers_in_any_order(
     Workers save when they like, in the order of no clock; the database is gone at times, or loses its answer to a
     commit, after which the same batch comes again.
     """
+    hold(module_database_urls, alliance, history, moments)
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@of_workers
+def test_any_number_of_workers_in_any_order_in_many_histories(
+    module_database_urls: DatabaseUrls, alliance: Alliance, history: list[Any], moments: list[int]
+) -> None:
+    """The same, at length."""
+    hold(module_database_urls, alliance, history, moments)
+
+
+def hold(urls: DatabaseUrls, alliance: Alliance, history: list[Any], moments: list[int]) -> None:
     clients = [alliance.client("north").row, alliance.client("harbour").row]
     feeds = list(alliance.collections.values())
 
@@ -213,7 +230,7 @@ def test_any_number_of_workers_in_any_order(
         return what, clients[client], at(moment), detail
 
     async def play() -> list[Did]:
-        database = Shaky(module_database_urls.server, connections=2)
+        database = Shaky(urls.server, connections=2)
         saved: list[Did] = []
         models = [Model(saved) for _ in range(WORKERS)]
         workers = [Activity(database, HOUR) for _ in range(WORKERS)]

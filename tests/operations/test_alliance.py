@@ -104,6 +104,17 @@ async def test_changes_are_told_from_what_to_what(db: Database) -> None:
     assert (await now(db)).collections[0].grants == {"north-bank": Grant(frozenset({Right.READ}), Level.RED)}
 
 
+async def test_a_quota_is_set_changed_and_lifted(db: Database) -> None:
+    """As the file says; less than what is stored is told, and takes nothing away."""
+    limited = FILE.replace("{name: North Bank, kind: bank}", "{name: North Bank, kind: bank, quota: 1536MiB}")
+    await apply(db, FILE)
+
+    assert await apply(db, limited) == ["change member north-bank: quota none → '1536MiB'"]
+    assert await apply(db, limited) == []
+    assert {one.slug: one.quota for one in (await now(db)).members}["north-bank"] == 1536 * 1024**2
+    assert await apply(db, FILE) == ["change member north-bank: quota '1536MiB' → none"]
+
+
 async def test_a_dry_run_changes_nothing(db: Database) -> None:
     """The plan is the same, and nothing happens."""
     planned = await apply(db, FILE, dry_run=True)

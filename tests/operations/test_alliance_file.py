@@ -29,7 +29,7 @@ GOOD = dedent("""\
           - {alias: other, title: Others}
     members:
       north-bank: {name: North Bank, kind: bank}
-      harbour-bank: {name: Harbour Bank}
+      harbour-bank: {name: Harbour Bank, quota: 10GiB}
     """)
 
 
@@ -47,6 +47,7 @@ def test_a_whole_file_is_understood() -> None:
     first, second = group.collections
     assert (group.slug, group.title) == ("fraud-intel", "Fraud intelligence")
     assert first.id == UUID("91a7b528-80eb-42ed-a74d-c6fbd5a26116")
+    assert [member.quota for member in alliance.members] == [None, 10 * 1024**3]
     assert (first.policy, first.retention) == (Policy(Validation.STRUCTURAL), timedelta(days=90))
     assert first.grants == {
         "north-bank": Grant(frozenset(Right), Level.RED),
@@ -86,6 +87,14 @@ def test_a_whole_file_is_understood() -> None:
         (("validation: structural", "unmarked: refuze"), 9, "did you mean 'refuse'"),
         (("validation: structural", "unmarked: [refuse]"), 9, "unmarked must be text"),
         (("retention: 90d", "ceiling: GREEN\n        unmarked: AMBER"), 11, "above the ceiling GREEN"),
+        (
+            ("quota: 10GiB", "quota: 10"),
+            17,
+            "quota: '10' is not an amount: write a whole number with KiB, MiB, GiB or TiB",
+        ),
+        (("quota: 10GiB", "quota: 0GiB"), 17, "more than nothing"),
+        (("quota: 10GiB", "quota: 2000TiB"), 17, "at most 1024TiB"),
+        (("quota: 10GiB", "quota: "), 17, "leave the line out for none"),
         (("validation: structural", "cieling: RED"), 9, "did you mean 'ceiling'"),
         (("validation: structural", "owner_only: maybe"), 9, "must be true or false"),
         (("validation: structural", "owner_only:"), 9, "must be true or false"),
@@ -106,7 +115,11 @@ def test_a_whole_file_is_understood() -> None:
         (("north-bank: [read, write]", "north-bank: []"), 12, "is empty"),
         (("north-bank: [read, write]", "nort-bank: [read]"), 12, "did you mean 'north-bank'"),
         (("kind: bank", "kind: bnak"), 16, "did you mean 'bank'"),
-        (("harbour-bank: {name: Harbour Bank}", "north-bank: {name: Again}"), 17, "the first is in line 16"),
+        (
+            ("harbour-bank: {name: Harbour Bank, quota: 10GiB}", "north-bank: {name: Again}"),
+            17,
+            "the first is in line 16",
+        ),
         (("  fraud-intel:", "  Fraud_Intel:"), 2, "small letters"),
         (("  fraud-intel:", "  taxii2:"), 2, "reserved"),
         (("  fraud-intel:", f"  {'a' * 64}:"), 2, "small letters"),
@@ -115,7 +128,7 @@ def test_a_whole_file_is_understood() -> None:
         (("[read, write]", "*x"), 12, "anchors and aliases"),
         (("    title: Fraud intelligence", "\ttitle: Fraud intelligence"), 3, "is not YAML"),
         (("members:", "membres:"), 15, "did you mean 'members'"),
-        (("{name: Harbour Bank}", "Harbour Bank"), 17, "must be a mapping with name"),
+        (("{name: Harbour Bank, quota: 10GiB}", "Harbour Bank"), 17, "must be a mapping with name"),
         (("    title: Fraud intelligence\n", ""), 3, "needs title"),
         (("- {alias: other, title: Others}", "- other"), 14, "must be a mapping with alias, title"),
     ],

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
 
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from taxii_server.auth import audit_heads as signing
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain import audit as domain
 from taxii_server.domain.audit import HEADS, START, Written
@@ -53,8 +55,13 @@ class Scene:
 
     def rows(self, stream: str | None = None) -> list[Written]:
         """What is stored."""
-        found = self.owner.execute(f"SELECT {', '.join(COLUMNS)} FROM audit_events ORDER BY stream, seq")
+        found = self.owner.execute(f"SELECT {', '.join(COLUMNS)} FROM audit_events ORDER BY stream, seq")  # noqa: S608 - our own names
         return [Written(*row) for row in found if stream in {None, row[0]}]
+
+    def change(self, row: Written, column: str, change: str) -> None:
+        """Change one column of what stands at a row's place."""
+        place = " WHERE stream = %s AND seq = %s"
+        self.owner.execute(f"UPDATE audit_events SET {column} = {change}" + place, (row.stream, row.seq))  # noqa: S608 - our own names
 
     def put(self, row: Written) -> None:
         """Write over what stands at a row's place."""
@@ -84,7 +91,7 @@ class Scene:
         finally:
             for table in ("audit_events", "audit_heads"):
                 self.owner.execute(f"TRUNCATE {table}")
-                self.owner.execute(f"INSERT INTO {table} SELECT * FROM saved_{table}")
+                self.owner.execute(f"INSERT INTO {table} SELECT * FROM saved_{table}")  # noqa: S608 - our own names
 
     async def verify(self, *heads: str) -> Verified:
         """Verify, by default with the newest head."""
@@ -147,9 +154,7 @@ async def test_a_changed_byte_in_any_row_is_named(scene: Scene, column: str) -> 
     }[column]
     for row in scene.rows():
         with scene.restored():
-            scene.owner.execute(
-                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s", (row.stream, row.seq)
-            )
+            scene.change(row, column, change)
             found = await scene.flaws()
 
         assert (row.stream, row.seq) in {(flaw.stream, flaw.seq) for flaw in found}
@@ -163,9 +168,7 @@ async def test_a_row_that_is_moved_away_is_missed(scene: Scene, column: str) -> 
     change = {"stream": "overlay(stream placing 'x' from length(stream) for 1)", "seq": "seq + 256"}[column]
     for row in scene.rows():
         with scene.restored():
-            scene.owner.execute(
-                f"UPDATE audit_events SET {column} = {change} WHERE stream = %s AND seq = %s", (row.stream, row.seq)
-            )
+            scene.change(row, column, change)
             found = await scene.flaws()
 
         alone = len(scene.rows(row.stream)) == 1
@@ -190,7 +193,7 @@ async def test_two_that_were_swapped_are_named(scene: Scene) -> None:
     """Neighbours in a stream, and two of different streams."""
     rows = scene.rows(NORTH)
     other = scene.rows("member:harbour-bank")[0]
-    for one, two in [*zip(rows, rows[1:], strict=False), (rows[0], other)]:
+    for one, two in [*pairwise(rows), (rows[0], other)]:
         with scene.restored():
             scene.put(replace(two, stream=one.stream, seq=one.seq))
             scene.put(replace(one, stream=two.stream, seq=two.seq))
@@ -221,11 +224,12 @@ async def test_cut_off_checkpoints_are_missed(scene: Scene, cut: int) -> None:
         scene.owner.execute("DELETE FROM audit_heads WHERE seq > %s", (left,))
         scene.owner.execute("DELETE FROM audit_events WHERE stream = %s AND seq > 2", (NORTH,))
         found = await scene.flaws()
-        [kept] = (await scene.flaws(scene.heads[0]))[:1] or [None]
+        kept = await scene.flaws(scene.heads[0])
 
     assert (first.stream, first.seq) == (HEADS, left + 1)
     assert (HEADS, left + 1) in {(flaw.stream, flaw.seq) for flaw in found}
-    assert kept is None or kept.stream == NORTH  # an old head says nothing of what came after it
+    # an old head says nothing of what came after it
+    assert {flaw.stream for flaw in kept} <= {NORTH, HEADS}
 
 
 async def test_a_rewritten_stream_is_found_by_its_checkpoints(scene: Scene) -> None:
@@ -254,7 +258,7 @@ async def test_a_wholly_rewritten_audit_is_found_by_a_head_from_outside(scene: S
         made = scene.rewrite(HEADS, forged)
         without_key = await scene.flaws()
         for seq, digest in made.items():
-            signed = audit_heads.audit_heads.sign(
+            signed = signing.sign(
                 key.private_key, kid=key.kid, issuer=ISSUER, seq=seq, digest=digest, at=scene.rows(HEADS)[0].at
             )
             scene.owner.execute("UPDATE audit_heads SET signed = %s WHERE seq = %s", (signed, seq))
@@ -272,7 +276,7 @@ async def test_a_wholly_rewritten_audit_is_found_by_a_head_from_outside(scene: S
 async def test_signed_heads_are_held_to_their_checkpoints(scene: Scene, attack: str | None) -> None:
     """A changed character anywhere in one, and one that is gone."""
     for seq in (1, 2, 3):
-        for place in ((5, 60, 150, 290) if attack else (0,)):
+        for place in (5, 60, 150, 290) if attack else (0,):
             with scene.restored():
                 verb = f"UPDATE audit_heads {attack.format(place)}" if attack else "DELETE FROM audit_heads"
                 scene.owner.execute(verb + " WHERE seq = %s", (seq,))
@@ -286,7 +290,7 @@ async def test_a_forged_or_foreign_head_is_refused(scene: Scene) -> None:
     head, payload, signature = scene.heads[-1].split(".")
     other = scene.heads[0].split(".")[1]
     with pytest.raises(OperatorError, match="not what was signed"):
-        await scene.verify(".".join((head, other, signature)))
+        await scene.verify(f"{head}.{other}.{signature}")
     with pytest.raises(OperatorError, match="no key that is trusted"):
         await audit.verify(scene.db, audit.heads_in(scene.heads[-1]), audit.keys_in('{"keys": []}'))
     with pytest.raises(OperatorError, match="no signed head"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from taxii_server.domain.access import Whole
 from taxii_server.domain.errors import OperatorError
@@ -258,6 +259,8 @@ async def test_silent(own: Exchange, database: Database) -> None:
     assert silent.words == f"silent since {silent.polled_at:%Y-%m-%d %H:%MZ}"
     assert await consumers.count_silent(database, since=timedelta(hours=24)) == 1
     assert await consumers.count_silent(database, since=timedelta(hours=26)) == 0
+    await own.app.state.activity.count_silent()
+    assert REGISTRY.get_sample_value("taxii_clients_silent") == 1
 
     own.alliance.execute("DELETE FROM client_secrets WHERE client = %s", own.clients["north"].row)
     own.alliance.secret(own.clients["north"].row)
@@ -286,7 +289,7 @@ async def test_failing(own: Exchange, database: Database) -> None:
     [
         ("UPDATE clients SET expires_at = now() WHERE id = %s", "refused: expired"),
         ("UPDATE clients SET revoked_at = now() WHERE id = %s", "refused: revoked"),
-        ("DELETE FROM client_secrets WHERE client = %s", "refused: without a secret that holds"),
+        ("DELETE FROM client_secrets WHERE client = %s", "refused: without credentials that hold"),
         (
             "UPDATE members SET suspended_at = now() WHERE id = (SELECT member_id FROM clients WHERE id = %s)",
             "refused: suspended",

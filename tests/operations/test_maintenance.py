@@ -11,6 +11,7 @@ import pytest
 
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.tlp import MARKING_LEVELS
 from taxii_server.operations import alliance, alliance_file, maintenance
 from taxii_server.storage import maintenance as storage
 from taxii_server.storage import migrations
@@ -235,6 +236,23 @@ async def test_wrong_levels_are_named(db: Database, owner: psycopg.AsyncConnecti
     assert len(checked.findings) == 1
     assert checked.findings[0].what.startswith("g/keeps: indicator--1 added ")
     assert checked.findings[0].what.endswith("keeps levels 5/5 and should keep 0/5")
+
+
+async def test_unmarked_versions_at_another_level_than_the_rule_s_are_named(
+    db: Database, owner: psycopg.AsyncConnection
+) -> None:
+    """What carries no TLP marking has its collection's level; marked versions and TLP's own markings have theirs."""
+    exempt = next(iter(MARKING_LEVELS))
+    for number, stix_id in enumerate(("indicator--1", "indicator--2", "indicator--3", exempt.upper())):
+        await put(owner, KEEPS, stix_id, SOONER, OLD + timedelta(seconds=number))
+    await owner.execute("UPDATE object_versions SET level = 2 WHERE stix_id <> 'indicator--1'")
+    await owner.execute("UPDATE object_versions SET marked = true WHERE stix_id = 'indicator--3'")
+
+    checked = await maintenance.check(db)
+
+    [found] = checked.findings
+    assert found.what.startswith("g/keeps: indicator--2 added ")
+    assert found.what.endswith("carries no TLP marking and counts as AMBER, where the collection's rule says CLEAR")
 
 
 @pytest.mark.parametrize(

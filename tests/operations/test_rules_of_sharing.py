@@ -53,6 +53,9 @@ def ruled(*rules: str) -> str:
     return FILE.replace("validation: structural", "\n        ".join(["validation: structural", *rules]))
 
 
+FEW = f"note {FEED} is anonymous, but only 2 members may add to it: each of the two knows what the other brought"
+
+
 @pytest.fixture
 async def db(fresh_database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     """A database for one test alone, the file applied."""
@@ -105,10 +108,11 @@ async def test_rules_are_stored_told_and_listed(db: Database) -> None:
     rules = ["ceiling: AMBER", "unmarked: GREEN", "owner_only: true", "attribution: anonymous"]
     lines = await apply(db, *rules)
 
-    [line] = lines
+    [line, warning] = lines
+    assert warning == FEW
     assert line.startswith(f"change collection {FEED}: ceiling 'RED' → 'AMBER', unmarked 'CLEAR' → 'GREEN', ")
     assert line.endswith("owner_only 'false' → 'true', attribution 'named' → 'anonymous'")
-    assert await apply(db, *rules) == []
+    assert await apply(db, *rules) == [FEW]
     [listed] = await alliance.collections(db)
     assert (listed.name, listed.grants["north-bank"]) == (FEED, Grant(frozenset(Right), Level.RED))
     assert listed.policy == Policy(
@@ -194,6 +198,32 @@ async def test_a_lower_ceiling_is_told_and_not_retroactive(db: Database, judges:
     assert "takes nothing above TLP:GREEN" in str(said)
 
 
+@pytest.mark.parametrize(
+    ("writers", "said"),
+    [
+        (0, None),
+        (1, "only 1 member may add to it: everything there is that member's"),
+        (2, "only 2 members may add to it: each of the two knows what the other brought"),
+        (3, None),
+    ],
+)
+async def test_too_few_writers_for_anonymity_are_told(db: Database, writers: int, said: str | None) -> None:
+    """With one or two writers, who brought what can be counted out: `apply` says so, each time and in a new collection."""
+    grants = "".join(f"          bank-{n}: {[*('read', 'write')[: 1 + (n < writers)]]}\n" for n in range(4)).replace(
+        "'", ""
+    )
+    members = "".join(f"  bank-{n}: {{name: Bank {n}}}\n" for n in range(4))
+    text = (
+        "trust_groups:\n  quiet:\n    title: Quiet\n    collections:\n      - alias: one\n        title: One\n"
+        f"        attribution: anonymous\n        grants:\n{grants}members:\n{members}"
+    )
+    told = [[step.line for step in (await alliance.apply(db, alliance_file.parse(text))).steps] for _ in range(2)]
+
+    for lines in told:
+        notes = [line for line in lines if line.startswith("note ")]
+        assert notes == ([] if said is None else [f"note quiet/one is anonymous, but {said}"])
+
+
 async def test_an_import_obeys_the_rules_too(db: Database, judges: Validators) -> None:
     """In a member's name, by the rules for that member: ceiling, unmarked, whose objects, and who may be named."""
     await add(db, judges, indicator())
@@ -202,7 +232,8 @@ async def test_an_import_obeys_the_rules_too(db: Database, judges: Validators) -
     named = await add(db, judges, indicator(id=stix_id("indicator", 2), created_by_ref=identity()["id"]))
 
     assert lines[1:] == [
-        f"note 1 stored version of {FEED} from before it was anonymous: they stay as they are, created_by_ref included"
+        f"note 1 stored version of {FEED} from before it was anonymous: they stay as they are, created_by_ref included",
+        FEW,
     ]
     assert "only that member may add versions" in str(theirs[0])
     assert "north-bank" not in str(theirs[0])

@@ -105,7 +105,7 @@ def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
         if node.get("Relation Name") == "object_versions" and node["Actual Loops"]:
             read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             yield Scan(node.get("Index Name"), round(read * node["Actual Loops"]))
-    elif node["Node Type"] == "Bitmap Index Scan" and node["Actual Loops"]:
+    elif node["Node Type"] == "Bitmap Index Scan" and "object_versions" in node["Index Name"] and node["Actual Loops"]:
         yield Scan(node["Index Name"], round(node["Actual Rows"] * node["Actual Loops"]))
     for child in node.get("Plans", []):
         yield from _scans(child)

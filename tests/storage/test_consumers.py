@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
@@ -25,15 +26,32 @@ if TYPE_CHECKING:
     from taxii_server.storage.embedded import DatabaseUrls
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(history=histories, ranks=st.lists(st.none() | st.integers(0, 12), min_size=1, max_size=4))
+of_readers = given(history=histories, ranks=st.lists(st.none() | st.integers(0, 12), min_size=1, max_size=4))
+unhurried = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=4, suppress_health_check=unhurried)
+@of_readers
 def test_what_waits_is_what_the_rule_selects_after_a_position(
     database_urls: DatabaseUrls, history: list[list[Columns] | tuple[int, ...]], ranks: list[int | None]
 ) -> None:
     """For every clearance; what lies above it is neither counted nor dated, and removed versions don't wait."""
+    hold(database_urls, history, ranks)
 
+
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=unhurried)
+@of_readers
+def test_what_waits_is_what_the_rule_selects_in_many_histories(
+    database_urls: DatabaseUrls, history: list[list[Columns] | tuple[int, ...]], ranks: list[int | None]
+) -> None:
+    """The same, at length."""
+    hold(database_urls, history, ranks)
+
+
+def hold(urls: DatabaseUrls, history: list[list[Columns] | tuple[int, ...]], ranks: list[int | None]) -> None:
     async def play() -> None:
-        database = Database(database_urls.server, connections=2)
+        database = Database(urls.server, connections=2)
         try:
             feed = await Feed(database).create()
             for step in history:
@@ -46,7 +64,7 @@ def test_what_waits_is_what_the_rule_selects_after_a_position(
             positions = [None if rank is None else dates[rank % len(dates)] for rank in ranks]
             for clearance in Level:
                 where = feed.readable(clearance)
-                async with database.read() as connection:
+                async with database.read(where) as connection:
                     found = await consumers.waiting(connection, where, positions)
                 seen = sorted(one.date_added for one in selected(feed.live.values(), clearance, Filter()))
                 rest = [[date for date in seen if position is not None and date > position] for position in positions]

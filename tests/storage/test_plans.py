@@ -167,8 +167,8 @@ async def test_upkeep_walks_its_indexes(big: Database, monkeypatch: pytest.Monke
             await connection.execute(levels.RELEVEL, asked | {"level": 3})
             break
 
-    for act, indexes in ((expire, {KEY}), (look, {KEY, "pk_deleted_versions"}), (stretch, {KEY})):
-        await hold(big, where, act, {*indexes}, 2 * LIMIT)
+    for act in (expire, look, stretch):
+        await hold(big, where, act, {KEY}, 2 * LIMIT)
 
 
 @pytest.mark.slow

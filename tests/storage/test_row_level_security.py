@@ -12,9 +12,11 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from taxii_server.domain.access import Submissions
+from taxii_server.domain.filters import Filter
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import bounds, tables
+from taxii_server.storage import bounds, object_pages, tables
 from taxii_server.storage.engine import Database
+from taxii_server.storage.object_pages import Bounds
 from taxii_server.storage.tables import deleted_versions, object_versions, statuses
 from tests.storage.feeds import Feed, columns, stix_id
 
@@ -173,6 +175,20 @@ async def test_a_status_is_its_member_s(one_connection: Database, feeds: list[Fe
     with pytest.raises(ProgrammingError, match=REFUSED):
         async with one_connection.write(feeds[0].writable()) as connection:
             await connection.execute(insert(statuses).values(a_status(feeds[0], OTHER_MEMBER)))
+
+
+async def test_statements_stay_prepared(one_connection: Database, feeds: list[Feed]) -> None:
+    """Planning a page takes longer than running it, and longer with a policy: it is planned a few times and no more."""
+    feed = feeds[0]
+    for _ in range(12):
+        async with one_connection.read(feed.readable()) as connection:
+            await object_pages.page(connection, feed.readable(), Filter(), None, Bounds(10, 10_000))
+    async with one_connection.read() as connection:
+        asked = "SELECT sum(generic_plans + custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%walked%'"
+        planned = (await connection.execute(text(asked))).scalar_one()
+
+    assert planned is not None
+    assert planned >= 6
 
 
 @pytest.mark.parametrize("where", ["readable", "whole"])

@@ -95,8 +95,54 @@ _STATUS = _resource(
 )
 _ENVELOPE = _page("objects", {"type": "object", "required": ["type", "id"]})
 
+_DISCLOSURE = _resource(
+    "version date_added media_type removed member name received first last times",
+    version=_TEXT,
+    date_added=_WHEN,
+    media_type={"enum": ["application/stix+json;version=2.0", "application/stix+json;version=2.1"]},
+    removed=_FLAG,
+    member=_TEXT,
+    name=_TEXT,
+    received={"enum": ["content", "listing"]},
+    first=_WHEN,
+    last=_WHEN,
+    times=_COUNT,
+)
+# ours, not the standard's: a part of it may be empty though more follow
+_DISCLOSURES = _resource("more", more=_FLAG, next=_TEXT, disclosures=_list(_DISCLOSURE)) | {
+    "if": {"properties": {"more": {"const": True}}},
+    "then": {"required": ["next"]},
+    "else": {"properties": {"next": False}},
+}
+
 _ROOT = "/taxii2/[^/]+"
 _FEED = f"{_ROOT}/collections/[^/]+"
+# ours, beyond the standard
+_RECALL: Final = f"{_FEED}/objects/[^/]+/recall"
+_RECALLED = _resource(
+    "id state outcome recalled_at",
+    id=_TEXT,
+    state={"enum": ["recalled", "lifted"]},
+    outcome={"enum": ["revoked", "deleted"]},
+    recalled_at=_WHEN,
+    lifted_at=_WHEN,
+    reason=_TEXT | {"maxLength": 300},
+    recipients=_list(
+        _resource(
+            "member name received first last informed polled_since",
+            member=_TEXT,
+            name=_TEXT,
+            received={"enum": ["content", "listing"]},
+            first=_WHEN,
+            last=_WHEN,
+            informed={"enum": ["all", "some", "none"]},
+            informed_at=_WHEN,
+            polled_at=_WHEN,
+            polled_since=_FLAG,
+        )
+    ),
+    versions=_list(_resource("version date_added", version=_TEXT, date_added=_WHEN)),
+)
 RESOURCES: Final[dict[tuple[str, str], Schema]] = {
     ("GET", "/taxii2"): _resource(
         "title", title=_TEXT, description=_TEXT, contact=_TEXT, default=_TEXT, api_roots=_list(_TEXT)
@@ -116,6 +162,9 @@ RESOURCES: Final[dict[tuple[str, str], Schema]] = {
     ("POST", f"{_FEED}/objects"): _STATUS,
     ("GET", f"{_FEED}/objects/[^/]+"): _ENVELOPE,
     ("GET", f"{_FEED}/objects/[^/]+/versions"): _page("versions", _TEXT),
+    ("GET", f"{_FEED}/objects/[^/]+/disclosures"): _DISCLOSURES,
+    ("POST", _RECALL): _RECALLED,
+    ("GET", _RECALL): _RECALLED,
 }
 _DESCRIPTIONS: Final = ("/taxii2", _ROOT, f"{_ROOT}/collections", _FEED)
 _PAGES: Final = re.compile(f"{_FEED}/(manifest|objects|objects/[^/]+|objects/[^/]+/versions)/?")
@@ -148,7 +197,8 @@ async def hold(answer: httpx.Response) -> None:
     elif method == "DELETE":
         assert answer.content == b""
     else:
-        assert answer.status_code == (202 if method == "POST" else 200)
+        adding = method == "POST" and not re.fullmatch(_RECALL, path.removesuffix("/"))
+        assert answer.status_code == (202 if adding else 200)
         schema = _schema(method, path)
         _hold_schema(schema, answer.json())
         if schema is _STATUS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice, product
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from sqlalchemy import text
 
+from taxii_server.domain.access import Readable, Whole
 from taxii_server.domain.stix_versions import Version
 from taxii_server.storage import object_page_statements as statements
 from taxii_server.storage import object_pages
+from taxii_server.storage.engine import Connection, Database
 from tests.auth.alliance import BOTH
 from tests.taxii import laws
 from tests.taxii.alliance import TAXII, Exchange, basic, exchange_on
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     import httpx
     from sqlalchemy import TextClause
 
+    from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = pytest.mark.anyio
@@ -306,8 +309,18 @@ def without(name: str, number: int) -> tuple[TextClause, str]:
 async def test_each_condition_on_the_clearance_would_be_missed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    """With any one of them gone from its statement, some of a few thousand requests find out."""
+    """With any one of them gone from its statement, some of a few thousand requests find out.
+
+    The policies would hold back what lies above the clearance all the same (`tests/storage/test_forgotten_conditions.py`),
+    so pages are read here as upkeep reads.
+    """
     mutant, condition = without(name, number)
+    read = Database.read
+
+    def wholly(database: Database, where: Proof | None = None) -> AbstractAsyncContextManager[Connection]:
+        return read(database, Whole(where.collection_id) if isinstance(where, Readable) else where)
+
+    monkeypatch.setattr(Database, "read", wholly)
     monkeypatch.setattr(statements, name, mutant)
     random = Random(1)
     asking = (one for one in requests(random, scene.books, 60_000) if object_pages._statement(one.want)[0] is mutant)

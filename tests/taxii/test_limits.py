@@ -18,6 +18,7 @@ from taxii_server.domain.access import Principal
 from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import TooManyRequests
 from tests.auth.alliance import statements
+from tests.auth.certified import byte_sequence, certificate
 from tests.domain.test_allowances import Clock
 from tests.taxii import laws
 from tests.taxii.alliance import GROUP, PUBLIC_URL, TAXII, Exchange, assert_error, basic, exchange_on, settings_for
@@ -129,11 +130,34 @@ async def test_a_client_in_a_loop_is_refused_without_a_statement(exchange: Excha
     north = newcomer(exchange)
     for _ in range(4):
         await exchange.http.get("/taxii2/", headers=north)
+    await exchange.http.post("/oauth2/token", data=GRANT, headers=north)
     with statements(Engine) as sent:
         loop = [await exchange.http.get("/taxii2/", headers=north) for _ in range(20)]
+        loop += [await exchange.http.post("/oauth2/token", data=GRANT, headers=north) for _ in range(2)]
+        loop += [await exchange.http.post("/oauth2/revoke", data={"token": "x"}, headers=north) for _ in range(2)]
 
     assert {answer.status_code for answer in loop} == {429}
     assert sent == []
+
+
+async def test_a_client_in_a_loop_with_its_certificate_alone_costs_no_more(
+    exchange: Exchange, module_database_urls: DatabaseUrls
+) -> None:
+    """What it shows in the place of Authorization is known again just so."""
+    over = {"client_rate": "1/hour", "trusted_proxies": "127.0.0.1", "client_cert_header": "Client-Cert"}
+    app, own = create_app(settings_for(module_database_urls, **over)), certificate()
+    exchange.alliance.certificate(exchange.alliance.client("north").row, own)
+    headers = {"Client-Cert": byte_sequence(own)}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as http:
+        within = [await http.get("/taxii2/", headers=headers) for _ in range(2)]
+        with statements(Engine) as sent:
+            loop = [await http.get("/taxii2/", headers=headers) for _ in range(5)]
+        other = await http.get("/taxii2/", headers={"Client-Cert": byte_sequence(certificate())})
+
+    assert [answer.status_code for answer in within] == [200, 429]
+    assert {answer.status_code for answer in loop} == {429}
+    assert sent == []
+    assert other.status_code == 401
 
 
 async def test_nobody_uses_up_the_allowance_of_another(exchange: Exchange) -> None:
@@ -186,6 +210,22 @@ async def test_too_much_at_once_waits_a_moment_then_is_refused() -> None:
     for end in entered:
         end()
     assert patient._under_way == limits._under_way == {}
+
+
+async def test_what_is_refused_for_what_is_under_way_uses_nothing_up() -> None:
+    """A client whose connections hang finds its whole allowance when they have ended."""
+    limits = ClientLimits(Rate(3, 3600), 1, patience=0.01, clock=Clock())
+    end = await limits.enter(NORTH)
+    for _ in range(5):
+        with pytest.raises(TooManyRequests) as refusal:
+            await limits.enter(NORTH)
+        assert refusal.value.retry_after == 2
+    end()
+
+    for _ in range(2):
+        (await limits.enter(NORTH))()
+    with pytest.raises(TooManyRequests):
+        await limits.enter(NORTH)
 
 
 async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:

@@ -89,6 +89,8 @@ class ClientLimits:
             self._too_often(principal, wait)
         place = self._under_way.setdefault(principal.client, _UnderWay(self._concurrency))
         if not await place.enter(self._patience):
+            if self._rate is not None:
+                self._rate.give_back(principal.client)
             self._tell(principal, "concurrency")
             raise TooManyRequests(_TOO_MUCH_AT_ONCE, retry_after=_WHEN_SOME_HAVE_ENDED)
 
@@ -99,14 +101,14 @@ class ClientLimits:
 
         return leave
 
-    async def under_way(self, principal: Principal) -> ExitStack:
+    async def under_way(self, principal: Principal, credential: str | None = None) -> ExitStack:
         """Let a request in for as long as what is returned is not left.
 
         Raises:
             TooManyRequests: as `enter` does.
         """
         place = ExitStack()
-        place.callback(await self.enter(principal))
+        place.callback(await self.enter(principal, credential))
         return place
 
     def _too_often(self, principal: Principal, wait: float) -> None:

@@ -214,7 +214,7 @@ class Identifier:
         if parsed.claims.get("iss") != self._issuer:
             return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
         unverified = self._tokens.peek_at(parsed)
-        await before_look_up(*plausible.token(self._tokens, token, unverified))
+        await before_look_up(*plausible.token(self._tokens, token, unverified, shown.thumbprint))
         async with self._db.statement() as connection:
             found = await _look_up(connection, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
@@ -227,7 +227,7 @@ class Identifier:
         return replace(_called(found, claims.rights, shown, credential), token=unverified.presented)
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
-        await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token))
+        await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token, shown.thumbprint))
         async with self._db.statement() as connection:
             found = await _look_up(connection, None, names, shown, token=token.presented, named=token.named)
         # no connection is held from here on: the issuer may have to be asked for its keys
@@ -342,6 +342,7 @@ def _admitted(found: Found, shown: Shown) -> Principal:
         client_id=client.client_id,
         member=client.member,
         member_slug=client.member_slug,
+        quota=client.quota,
         rights=client.rights,
         collections=client.collections,
     )

@@ -27,6 +27,7 @@ from taxii_server.cli import (
     objects,
     openapi,
     output,
+    recalls,
     serve,
     tokens,
 )
@@ -86,6 +87,7 @@ app.add_typer(audit.app, name="audit")
 app.command("import")(objects.import_files)
 app.command("export")(objects.export)
 app.command("disclosures")(disclosures.disclosures)
+app.add_typer(recalls.app, name="recall")
 app.add_typer(db.app, name="db")
 app.command("check")(check.check)
 app.command("maintain")(maintain.maintain)

@@ -160,8 +160,6 @@ def list_acts(
     if json:
         output.as_json(acts)
         return
-    output.table(
-        ("SEQ", "AT", "ACT", "WHO", "DETAILS"),
-        [(act["seq"], act["at"], act["act"], act["who"], jsons.dumps(act["details"])) for act in acts],
-        "",
-    )
+    # no table: what an act says of itself has any length, and would squeeze the rest
+    for act in acts:
+        print(f"{act['seq']:>6}  {to_taxii(act['at'])}  {act['act']}  {act['who']}  {jsons.dumps(act['details'])}")

@@ -116,7 +116,7 @@ The demo alliance is being served. Paste into another terminal, or give URL, id 
   collection  {shown.title}, id {shown.id}, alias {_ALIAS}
   objects     {url}/taxii2/{_TRUST_GROUP}/collections/{shown.id}/objects/
 
-  reads       {siem.client_id}
+  reads       {siem.client_id} (nothing above TLP:GREEN)
               {siem.client_secret}
   writes too  {tool.client_id}
               {tool.client_secret}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from taxii_server.cli import context, output
-from taxii_server.operations import members
+from taxii_server.operations import members, sizes
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Members: banks, law enforcement, vendors.")
 
@@ -49,15 +49,26 @@ def list_members(json: output.AsJson = False) -> None:
                     "suspended_at": one.suspended_at,
                     "clients": one.clients,
                     "collections": one.grants,
+                    "octets": one.octets,
+                    "quota": one.quota,
                 }
                 for one in listed
             ]
         )
         return
     output.table(
-        ("MEMBER", "NAME", "KIND", "STATE", "CLIENTS", "COLLECTIONS"),
+        ("MEMBER", "NAME", "KIND", "STATE", "CLIENTS", "COLLECTIONS", "STORES", "QUOTA"),
         [
-            (one.slug, one.name, one.kind, "suspended" if one.suspended_at else "active", one.clients, one.grants)
+            (
+                one.slug,
+                one.name,
+                one.kind,
+                "suspended" if one.suspended_at else "active",
+                one.clients,
+                one.grants,
+                sizes.about(one.octets),
+                "none" if one.quota is None else sizes.write(one.quota),
+            )
             for one in listed
         ],
         "There are no members yet: taxii-server apply alliance.yaml",

@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from taxii_server import settings as environment
 from taxii_server.cli import context, metrics
 from taxii_server.cli.context import Place
 from taxii_server.domain.errors import OperatorError
@@ -147,6 +148,8 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
     Raises:
         OperatorError: if the port is taken or the application doesn't start.
     """
+    if unknown := environment.unknown():
+        log.warning("settings_unknown", names=unknown)
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(listening))
         public_url = _public_url(here, listening, listener.getsockname()[1])

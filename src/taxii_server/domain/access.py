@@ -1,7 +1,7 @@
 """Who asks, about what, and what they were found to be allowed.
 
-`Readable`, `Writable`, `Erasable`, `Traceable`, `Whole` and `Submissions` are proof of a check: `permissions` constructs them and
-nothing else does. Storage takes collection and clearance from them only, and a transaction is held to the one that it
+`Readable`, `Writable`, `Erasable`, `Recallable`, `Traceable`, `Whole` and `Submissions` are proof of a check: `permissions`
+constructs them and nothing else does. Storage takes collection and clearance from them only, and a transaction is held to the one that it
 was opened with, so no query can forget either.
 """
 
@@ -76,7 +76,7 @@ class Principal:
     """A client whose credentials hold.
 
     `rights` and `collections` are what its issue and, with a token, the token's scope leave of its member's grants;
-    `collections` is None where the client was not narrowed to some.
+    `collections` is None where the client was not narrowed to some; `quota` is the most octets its member may store.
     """
 
     client: int
@@ -85,6 +85,7 @@ class Principal:
     member_slug: str
     rights: frozenset[Right] = BOTH
     collections: frozenset[UUID] | None = None
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,14 @@ class Readable:
 
 @dataclass(frozen=True, slots=True)
 class Writable:
-    """A collection that the caller may add to, and as whom; `client` is None for the operator."""
+    """A collection that the caller may add to, and as whom; `client` is None for the operator, `quota` if there is none."""
 
     collection_id: UUID
     member: int
     client: int | None
     clearance: Level
     policy: Policy
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,21 @@ class Traceable:
 
 
 @dataclass(frozen=True, slots=True)
+class Recallable:
+    """A collection in which the caller may recall objects: its own member's, or as the operator any, with no `member`.
+
+    `sees_others` is whether it may learn that another member brought an object.
+    """
+
+    collection_id: UUID
+    member: int | None
+    client: int | None
+    clearance: Level
+    policy: Policy
+    sees_others: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """A collection with all it holds, whatever its level and whoever brought it: for the operator and for upkeep."""
 
@@ -210,5 +227,5 @@ class Submissions:
     member: int
 
 
-Proof = Readable | Writable | Erasable | Traceable | Whole | Submissions
+Proof = Readable | Writable | Erasable | Recallable | Traceable | Whole | Submissions
 """What a transaction can be held to."""

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from taxii_server.domain.stix_objects import SCO_TYPES
 from taxii_server.domain.stix_versions import Version
 from taxii_server.domain.timestamps import MICROSECOND, to_taxii
+from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.domain.stix_objects import Columns
-    from taxii_server.domain.tlp import Level
 
 
 _NOBODYS = SCO_TYPES | {"marking-definition"}
@@ -70,7 +71,24 @@ class NotYours:
     version: str | None
 
 
-Outcome = Store | Repeat | Conflict | NotYours
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """What its member's quota has no room for: a failure. `left` is what it has room for, before this version."""
+
+    version: str | None
+    octets: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """An object that was recalled, and that its sender may know of: a failure, were it stored already or not."""
+
+    version: str | None
+    recall: StandingRecall
+
+
+Outcome = Store | Repeat | Conflict | NotYours | NoRoom | Withdrawn
 
 
 def decide(
@@ -80,30 +98,56 @@ def decide(
     *,
     member: int,
     owner_only: bool = False,
+    clearance: Level = Level.RED,
+    recalled: Mapping[str, StandingRecall] | None = None,
+    octets: Sequence[int] = (),
+    room: int | None = None,
 ) -> list[Outcome]:
     """Give the outcome of each incoming object, in order; new ones are dated `base` plus one microsecond each.
 
     `known` are all stored versions of the objects that come in, `member` is who brings these. An object may occur
     several times in one envelope. With `owner_only`, versions of an object that another member brought first are
     refused, before it is looked at whether they are there already with other content.
+
+    `recalled` are the recalls that stand, by the object's id. One that a writer of this clearance may know of comes
+    before all else. An id that differs from a recalled one in capital letters alone is taken for it.
+
+    With `room`, so many `octets` may be stored: each object, in order, is stored if it fits. What is there already needs
+    none.
     """
     of_object: dict[str, list[Known]] = defaultdict(list)
     for one in known:
         of_object[one.place.stix_id].append(one)
+    barred = {
+        columns.stix_id: recall
+        for columns, _ in incoming
+        for stix_id in (columns.stix_id, columns.stix_id.lower())
+        if recalled
+        and (recall := recalled.get(stix_id)) is not None
+        and recall.is_known_to(clearance, (one.place for one in of_object[stix_id]))
+    }
     histories = {columns.stix_id: _History(of_object[columns.stix_id]) for columns, _ in incoming}
     outcomes: list[Outcome] = []
     date_added = base
-    for columns, level in incoming:
+    for index, (columns, level) in enumerate(incoming):
         history = histories[columns.stix_id]
         outcome: Outcome | None = history.already_there(columns)
-        if owner_only and not isinstance(outcome, Repeat) and not history.open_to(member, columns):
+        recall = barred.get(columns.stix_id)
+        if recall is not None and recall.stops(columns):
+            outcome = Withdrawn(columns.version, recall)
+        elif owner_only and not isinstance(outcome, Repeat) and not history.open_to(member, columns):
             outcome = NotYours(columns.version)
+        if outcome is None and room is not None:
+            if octets[index] > room:
+                outcome = NoRoom(columns.version, octets[index], max(0, room))
+            else:
+                room -= octets[index]
         if outcome is None:
             date_added = history.free_date(columns, date_added + MICROSECOND)
             place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
             version = columns.version or to_taxii(date_added)
             outcome = Store(place, version, history.late_after(place))
-            history.learn(Known(place, version, columns.digest, member), versioned=columns.version_at is not None)
+            history.learn(Known(place, version, columns.digest, member))
         outcomes.append(outcome)
     return outcomes
 
@@ -121,10 +165,11 @@ class _History:
         dates = (self._by_order[order].place.date_added for order in reversed(self._orders))
         self._earliest = list(accumulate(dates, min))[::-1]
 
-    def learn(self, new: Known, *, versioned: bool) -> None:
-        """Take in a version that was added after all others, so that no other's earliest date changes."""
-        self._owner = new.member if self._owner is None else self._owner
-        self._versioned = self._versioned or versioned
+    def learn(self, new: Known) -> None:
+        """Take in a version that was added after all others, so that no other's earliest date changes.
+
+        Whose the object is need not be learned: an envelope is one member's, and what it adds to is open to it already.
+        """
         order = new.place.order
         self._by_order[order] = self._by_digest[new.digest] = new
         at = bisect(self._orders, order)

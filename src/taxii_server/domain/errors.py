@@ -6,6 +6,7 @@ No class here knows a status number: `web.errors` maps the classes to HTTP once,
     ├── BadParameter            a malformed query parameter (§3.4)
     │   └── BadCursor           a `next` that this server can't continue from (§3.5)
     ├── BadBody                 the body can't be read at all
+    │   ├── BadReason           a recall's reason can't be used
     │   ├── NotAnEnvelope       it is JSON, but not an envelope with objects (§3.7)
     │   ├── BodyTooLarge        more octets than `max_content_length` (§4.2.1)
     │   ├── InflatedTooLarge    a gzip body that unpacks to more than `max_content_length`
@@ -84,6 +85,13 @@ class NotAnEnvelope(BadBody):
 
     title = "Not an envelope"
     code = "not-an-envelope"
+
+
+class BadReason(BadBody):
+    """The body is JSON, but not an object with a reason that can be passed on."""
+
+    title = "Unusable reason"
+    code = "bad-reason"
 
 
 class BodyTooLarge(BadBody):

@@ -7,13 +7,26 @@ grant but without the right, the caller is told so. Trust groups are visible thr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from taxii_server.domain.access import Attribution, Erasable, Readable, Right, Submissions, Traceable, Whole, Writable
+from taxii_server.domain.access import (
+    Attribution,
+    Erasable,
+    Readable,
+    Recallable,
+    Right,
+    Submissions,
+    Traceable,
+    Whole,
+    Writable,
+)
 from taxii_server.domain.errors import NotAllowed, NotFound
-from taxii_server.domain.tlp import Level
+from taxii_server.domain.stix_objects import is_revocable
+from taxii_server.domain.tlp import MARKING_LEVELS, Level
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from taxii_server.domain.access import Caller, Collection, Grant, Principal, TrustGroup
@@ -84,6 +97,7 @@ def writable(caller: Caller) -> Writable:
         client=caller.principal.client,
         clearance=_clearance(caller),
         policy=collection.policy,
+        quota=caller.principal.quota,
     )
 
 
@@ -130,12 +144,80 @@ def operator_traceable(collection_id: UUID) -> Traceable:
     return Traceable(collection_id, None, Level.RED)
 
 
+def recallable(caller: Caller) -> Recallable:
+    """Let the caller recall its member's objects in the collection the path names: needs the right to write.
+
+    Raises:
+        NotFound: if it is absent or hidden.
+        NotAllowed: if it is visible, but not for writing.
+    """
+    collection, rights = visible(caller)
+    if Right.WRITE not in rights:
+        message = "Recalling objects takes the right to write."
+        raise NotAllowed(message)
+    return Recallable(
+        collection_id=collection.id,
+        member=caller.principal.member,
+        client=caller.principal.client,
+        clearance=_clearance(caller),
+        policy=collection.policy,
+        sees_others=Right.READ in rights,
+    )
+
+
+def check_recall(target: Recallable, stix_id: str, brought_by: Sequence[int]) -> None:
+    """Make sure that an object is the caller's to recall; `brought_by` are the members of the versions it can see.
+
+    In the order in which they were added, at least one. Every one of them has to be its own. Where only owners add, an
+    object is its owner's, whoever added to it before that rule.
+
+    Raises:
+        NotAllowed: if another member brought one of them, or it is one of TLP's own markings.
+        NotFound: if none is the caller's, and it may not read what others brought.
+    """
+    if stix_id.lower() in MARKING_LEVELS:
+        message = (
+            "TLP's own marking-definitions are nobody's: everybody's objects name them, so they can't be recalled."
+        )
+        raise NotAllowed(message)
+    owned = target.policy.owner_only and is_revocable(stix_id.rpartition("--")[0])
+    if target.member is None or {*(brought_by[:1] if owned else brought_by)} == {target.member}:
+        return
+    if target.member not in brought_by and not target.sees_others:
+        raise NotFound
+    message = "Another member brought this object, or versions of it; nothing was recalled."
+    raise NotAllowed(message)
+
+
+def telling(target: Recallable, member: int) -> Writable:
+    """Let the versions that tell of a recall be added in a member's name, though the collection's rules changed since."""
+    return Writable(
+        collection_id=target.collection_id,
+        member=member,
+        client=target.client,
+        clearance=target.clearance,
+        policy=replace(target.policy, owner_only=False),
+    )
+
+
+def operator_recallable(collection: Collection, member: int | None) -> Recallable:
+    """Let the operator recall any object of any collection; in a member's name what that member brought."""
+    return Recallable(
+        collection_id=collection.id,
+        member=member,
+        client=None,
+        clearance=Level.RED,
+        policy=collection.policy,
+        sees_others=True,
+    )
+
+
 def operator_readable(collection: Collection) -> Readable:
     """Let the operator, who runs the server and its database, read any collection whole."""
     return Readable(collection.id, Level.RED)
 
 
-def operator_writable(collection: Collection, member: int) -> Writable:
+def operator_writable(collection: Collection, member: int, quota: int | None = None) -> Writable:
     """Let the operator add to any collection in a member's name, by the same rules for what is added."""
     return Writable(
         collection_id=collection.id,
@@ -143,6 +225,7 @@ def operator_writable(collection: Collection, member: int) -> Writable:
         client=None,
         clearance=Level.RED,
         policy=collection.policy,
+        quota=quota,
     )
 
 

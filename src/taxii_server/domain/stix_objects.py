@@ -47,6 +47,8 @@ VERSIONED_TYPES = frozenset(
     ).split(),
 )
 """Types that STIX gives a `created`; all but the marking-definition also have a `modified`."""
+NOT_REVOCABLE = SCO_TYPES | {"marking-definition"}
+"""Types that have no `revoked`; every other that has versions has it (STIX 2.1 §3.2)."""
 
 
 class Form(IntEnum):
@@ -83,7 +85,8 @@ class Columns:
 
     `version` and `version_at` are None for an object with neither `modified` nor `created`: the server's date of
     addition stands in (§3.4.1). `level` is None for an object without a known TLP marking. `names_creator`: it has a
-    `created_by_ref`, on whatever level of nesting and whatever stands in it.
+    `created_by_ref`, on whatever level of nesting and whatever stands in it. `revoked`: it says that its object is no
+    longer valid.
     """
 
     stix_id: str
@@ -94,6 +97,7 @@ class Columns:
     digest: bytes
     level: tlp.Level | None
     names_creator: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,13 @@ def columns(parsed: Parsed) -> Columns:
         digest=parsed.digest,
         level=tlp.level_of(found),
         names_creator=parsed.names_creator,
+        revoked=found.get("revoked") is True and "modified" in found and is_revocable(stix_type),
     )
+
+
+def is_revocable(stix_type: str) -> bool:
+    """Whether objects of this type have the property `revoked`, as far as they have versions."""
+    return stix_type not in NOT_REVOCABLE
 
 
 def shown_id(value: object) -> str | None:

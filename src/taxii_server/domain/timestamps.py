@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 
 _RFC3339 = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})T(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.(?P<fraction>[0-9]+))?"
@@ -36,6 +37,11 @@ def to_taxii(instant: datetime) -> str:
     return (
         f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{utc.microsecond:06}Z"
     )
+
+
+def to_stix(instant: datetime) -> str:
+    """Write `instant` to the millisecond, as `created` and `modified` are written in every version of STIX."""
+    return f"{to_taxii(instant)[:-4]}Z"
 
 
 def from_parameter(text: str) -> datetime:

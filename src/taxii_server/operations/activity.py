@@ -7,23 +7,27 @@ saved.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.errors import DatabaseGone
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY
 from taxii_server.storage import activity as storage
+from taxii_server.storage import consumers
 from taxii_server.storage.activity import MOST_FAILURES, Conduct, Reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from taxii_server.domain.access import Caller
     from taxii_server.domain.errors import NotAuthenticated
@@ -35,6 +39,14 @@ log = structlog.get_logger(__name__)
 
 SAVES = Counter("taxii_activity_saves", "Batches of what clients did that were saved, failed or given up.", ["result"])
 
+SILENT = Gauge(
+    "taxii_clients_silent",
+    "Clients that may read, could log in, and were answered before, but not within a day.",
+    multiprocess_mode="mostrecent",
+)
+
+_SILENT_AFTER: Final = timedelta(days=1)
+_COUNT_EVERY: Final = 60  # seconds
 _MOST_ROWS: Final = 1_000  # of each table in one batch, so that each takes milliseconds
 _TRIES: Final = 3  # of a batch that Postgres refuses for a reason of its own; trouble with Postgres is sat out
 _LAST_WORD: Final = 2  # seconds for saving when the worker ends; who stops it doesn't wait for long
@@ -135,10 +147,24 @@ class Activity:
             except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on
                 self._failed(error)
 
+    async def count_silent(self) -> None:
+        """Count the clients that went silent, for the metric of that name. Never raises."""
+        try:
+            async with self._db.statement() as connection:
+                SILENT.set(await consumers.count_silent(connection, since=_SILENT_AFTER))
+        except DatabaseGone:
+            pass  # which is logged where it was noticed
+        except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on
+            log.warning("silent_not_counted", raised=type(error).__qualname__)
+
     async def _now_and_then(self) -> None:
+        counted = -math.inf
         while True:
             await asyncio.sleep(self._interval)
             await self.save()
+            if time.monotonic() - counted >= _COUNT_EVERY:
+                await self.count_silent()
+                counted = time.monotonic()
 
     def _take(self) -> bool:
         """Put the next batch together, unless one waits to be sent again as it was."""

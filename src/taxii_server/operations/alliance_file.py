@@ -20,7 +20,7 @@ from taxii_server.domain.access import Attribution, Grant, Policy, Right, Valida
 from taxii_server.domain.errors import AllianceInvalid
 from taxii_server.domain.tlp import LEVELS, Level
 from taxii_server.domain.words import did_you_mean
-from taxii_server.operations import durations
+from taxii_server.operations import durations, sizes
 from taxii_server.operations.issuers_file import WantedIssuer, read_issuers
 from taxii_server.operations.yaml_nodes import Entry, Reader, compose, is_empty
 
@@ -77,6 +77,7 @@ class WantedMember:
     name: str
     line: int
     kind: str = "other"
+    quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,22 @@ class _Reader(Reader):
     def _members(self, node: yaml.Node) -> Iterator[WantedMember]:
         for entry in self.entries(node, "members"):
             slug = self._slug(entry, "member", RESERVED_MEMBERS)
-            parts = self.mapping(entry.value, f"member {slug}", required=("name",), optional=("kind",))
+            parts = self.mapping(entry.value, f"member {slug}", required=("name",), optional=("kind", "quota"))
             name = self.words(parts.get("name"), "name")
             kind = self.choice(parts.get("kind"), "kind", KINDS) or "other"
-            yield WantedMember(slug, name or "", entry.line, kind)
+            yield WantedMember(slug, name or "", entry.line, kind, self._quota(parts.get("quota")))
+
+    def _quota(self, entry: Entry | None) -> int | None:
+        if entry is None:
+            return None
+        if not isinstance(entry.value, yaml.ScalarNode) or is_empty(entry.value):
+            self.problem(entry.line, "quota must be an amount, like 10GiB: leave the line out for none")
+            return None
+        try:
+            return sizes.parse(str(entry.value.value))  # a bare number is told about its unit, not about quotes
+        except sizes.SizeError as error:
+            self.problem(entry.value, f"quota: {error}")
+            return None
 
     def _trust_groups(self, node: yaml.Node, members: set[str]) -> Iterator[WantedTrustGroup]:
         for entry in self.entries(node, "trust_groups"):

@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Final
 
 from taxii_server.domain import permissions
-from taxii_server.domain.access import Attribution, Grant, Policy
+from taxii_server.domain.access import Attribution, Grant, Policy, Right
 from taxii_server.domain.tlp import Level
-from taxii_server.operations import durations
+from taxii_server.operations import durations, sizes
 from taxii_server.operations.alliance_file import WantedMember
 from taxii_server.storage import alliance as storage
 from taxii_server.storage import levels
 from taxii_server.storage.alliance import StoredCollection, StoredMember, StoredTrustGroup
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.levels import Census
+
+_ENOUGH_WRITERS: Final = 3
 
 
 class Kind(StrEnum):
@@ -45,16 +48,23 @@ class Step:
 
 
 def of_member(wanted: WantedMember, before: StoredMember | None) -> Iterator[Step]:
-    """Add a member, give one that was removed its place again, or change its name and kind."""
-    act = partial(storage.put_member, slug=wanted.slug, name=wanted.name, kind=wanted.kind)
+    """Add a member, give one that was removed its place again, or change its name, kind and quota."""
+    act = partial(storage.put_member, slug=wanted.slug, name=wanted.name, kind=wanted.kind, quota=wanted.quota)
     if before is None:
         yield Step(Kind.CREATE, f"member {wanted.slug} ({wanted.name}, {wanted.kind})", act)
     elif before.removed:
         yield Step(Kind.CREATE, f"member {wanted.slug} again; it needs new clients", act)
     else:
-        changes = _changes(("name", before.name, wanted.name), ("kind", before.kind, wanted.kind))
+        changes = _changes(
+            ("name", before.name, wanted.name),
+            ("kind", before.kind, wanted.kind),
+            ("quota", _size(before.quota), _size(wanted.quota)),
+        )
         if changes:
             yield Step(Kind.CHANGE, f"member {wanted.slug}: {changes}", act)
+    if before is not None and wanted.quota is not None and before.octets > wanted.quota != before.quota:
+        stores = f"member {wanted.slug} stores {sizes.about(before.octets)}, more than its quota"
+        yield Step(Kind.NOTE, f"{stores}: all of it stays, and nothing more is taken", None)
 
 
 def of_trust_group(wanted: StoredTrustGroup, before: StoredTrustGroup | None) -> Iterator[Step]:
@@ -84,6 +94,7 @@ def new_collection(name: str, wanted: StoredCollection, *, tell_id: bool) -> Ite
         partial(storage.add_collection, collection=wanted),
     )
     yield from _grants(name, wanted, {})
+    yield from _few_writers(name, wanted)
 
 
 def changed_collection(
@@ -99,6 +110,16 @@ def changed_collection(
     if counted is not None:
         yield from _consequences(name, before, wanted, counted)
     yield from _grants(name, wanted, before.grants)
+    yield from _few_writers(name, wanted)
+
+
+def _few_writers(name: str, wanted: StoredCollection) -> Iterator[Step]:
+    """Warn where attribution can be counted out, as often as it is so."""
+    writers = sum(Right.WRITE in grant.rights for grant in wanted.grants.values())
+    if wanted.policy.attribution is Attribution.ANONYMOUS and 0 < writers < _ENOUGH_WRITERS:
+        known = "everything there is that member's" if writers == 1 else "each of the two knows what the other brought"
+        may = "1 member may" if writers == 1 else f"{writers} members may"
+        yield Step(Kind.NOTE, f"{name} is anonymous, but only {may} add to it: {known}", None)
 
 
 def _grants(name: str, collection: StoredCollection, had: Mapping[str, Grant]) -> Iterator[Step]:
@@ -164,6 +185,10 @@ def _changes(*parts: tuple[str, str | None, str | None]) -> str:
 
 def _told(value: str | None) -> str:
     return "none" if value is None else repr(value)
+
+
+def _size(quota: int | None) -> str | None:
+    return None if quota is None else sizes.write(quota)
 
 
 def _length(retention: timedelta | None) -> str | None:

@@ -85,6 +85,16 @@ def check_writable(caller: Caller) -> None:
     permissions.writable(caller)
 
 
+def check_recallable(caller: Caller) -> None:
+    """Make sure that the caller may recall objects of the path's collection, before its body is read.
+
+    Raises:
+        NotFound: if it is absent or hidden.
+        NotAllowed: if the caller may not.
+    """
+    permissions.recallable(caller)
+
+
 def check_erasable(caller: Caller) -> None:
     """Make sure that the caller may remove from the path's collection.
 

@@ -10,10 +10,11 @@ from typing import Final
 from uuid import UUID
 
 from taxii_server.domain import permissions
-from taxii_server.domain.access import Traceable
+from taxii_server.domain.access import Caller, Traceable
 from taxii_server.domain.disclosures import Recipient, microseconds, unpack
-from taxii_server.domain.errors import OperatorError
+from taxii_server.domain.errors import NotFound, OperatorError
 from taxii_server.domain.stix_objects import Form
+from taxii_server.domain.trace_cursor import TraceCursor
 from taxii_server.domain.words import did_you_mean
 from taxii_server.storage import alliance
 from taxii_server.storage import disclosures as storage
@@ -25,7 +26,11 @@ _BATCH: Final = 100
 
 _ROWS: Final = 5_000
 _VERSIONS: Final = 1_000_000
-"""The most rows of the ledger, and versions told of in them, that one statement reads."""
+"""The most rows of the ledger, and versions told of in them, that one statement reads for an operator."""
+
+_ROWS_OF_AN_ANSWER: Final = 1_000
+_VERSIONS_OF_AN_ANSWER: Final = 100_000
+"""The same for a contributor, who gets no more than one statement's worth an answer."""
 
 
 @dataclass(slots=True)
@@ -171,3 +176,107 @@ async def _trace(database: Database, where: Traceable, stix_id: str, name: str |
     for version in traced.values():
         version.received.sort(key=lambda one: (one.member, one.client_id, not one.content))
     return list(traced.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ContributedReceipt:
+    """A version that the caller's member brought, and a member that it was sent to, some of its clients or all.
+
+    `content` is False where it was only told that the version exists.
+    """
+
+    date_added: datetime
+    version: str
+    form: int
+    removed: bool
+    member: str
+    name: str
+    content: bool
+    first: datetime
+    last: datetime
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contributed:
+    """A part of who received an object; `next` is None on the last one."""
+
+    receipts: list[ContributedReceipt]
+    next: str | None
+
+
+def traceable(caller: Caller) -> Traceable:
+    """Give the path's collection for asking who received what the caller's member brought.
+
+    Raises:
+        NotFound: if it is absent or hidden.
+        NotAllowed: if the caller may not ask.
+    """
+    return permissions.traceable(caller)
+
+
+async def contributed(database: Database, where: Traceable, stix_id: str, cursor: TraceCursor | None) -> Contributed:
+    """Tell a contributor which members its versions of an object were sent to.
+
+    One answer reads a bounded part of the ledger, however often the object was sent. So a member may be on several answers,
+    each with its own first, last and times.
+
+    Raises:
+        NotFound: if the caller's member brought no version of it that the caller may see; then nothing of the ledger is read.
+    """
+    after, place = (None, None) if cursor is None else (cursor.after, cursor.place)
+    receipts: Receipts = {}
+    async with database.read(where) as connection:
+        versions = await storage.versions_of(connection, where, stix_id, after, limit=_BATCH + 1)
+        if not versions:
+            raise NotFound
+        some = versions[:_BATCH]
+        entries = await storage.spanning(
+            connection,
+            where,
+            [version.date_added for version in some],
+            place,
+            rows=_ROWS_OF_AN_ANSWER,
+            versions=_VERSIONS_OF_AN_ANSWER,
+        )
+        named = await storage.recipients(connection, list({one.recipient.client for one in entries.entries}))
+    await asyncio.to_thread(_gather, receipts, [version.date_added for version in some], entries.entries)
+    following = None
+    if entries.more:
+        following = TraceCursor(where.collection_id, stix_id, after, entries.entries[-1].place)
+    elif len(versions) > len(some):
+        following = TraceCursor(where.collection_id, stix_id, some[-1].date_added, None)
+    told = await asyncio.to_thread(_by_member, some, receipts, named)
+    return Contributed(told, None if following is None else following.encode())
+
+
+def _by_member(
+    versions: Sequence[Version], receipts: Receipts, named: dict[int, storage.Named]
+) -> list[ContributedReceipt]:
+    """Leave the clients out: which software a member uses, and how many, is its own business."""
+    merged: dict[tuple[datetime, str, bool], tuple[str, Receipt]] = {}
+    for what, receipt in receipts.items():
+        member = named[what.recipient.client]
+        key = (what.date_added, member.member, not what.whole)
+        if key in merged:
+            one = merged[key][1]
+            one.first, one.last = min(one.first, receipt.first), max(one.last, receipt.last)
+            one.times += receipt.times
+        else:
+            merged[key] = (member.name, receipt)
+    by_date = {version.date_added: version for version in versions}
+    return [
+        ContributedReceipt(
+            date_added=date_added,
+            version=by_date[date_added].version,
+            form=by_date[date_added].form,
+            removed=by_date[date_added].removed,
+            member=member,
+            name=name,
+            content=not listed,
+            first=receipt.first,
+            last=receipt.last,
+            times=receipt.times,
+        )
+        for (date_added, member, listed), (name, receipt) in sorted(merged.items(), key=lambda one: one[0])
+    ]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -28,6 +29,7 @@ from taxii_server.storage import (
     removals,
     revoked_tokens,
     signing_keys,
+    stored_octets,
     stored_versions,
 )
 from taxii_server.storage import maintenance as storage
@@ -237,6 +239,7 @@ async def check(db: Database, progress: Progress | None = None) -> Checked:
             reading = await storage.clock(connection, collection_id)
             if reading is not None:
                 _check_clock(name, reading, findings)
+            await _check_sums(connection, collection_id, name, findings)
             levels = storage.kept_levels(connection, collection_id)
             versions = await _check_levels(name, levels, findings, versions, progress or (lambda _: None))
     return findings.checked(revision, len(names), versions)
@@ -288,6 +291,15 @@ def _check_clock(name: str, reading: ClockReading, findings: _Findings) -> None:
             f"the clock of {name} stands at {to_taxii(last)}, ahead of the database's {to_taxii(reading.now)}: "
             "objects added to it are refused",
             "look at the time of the database's machine; objects are taken again once it is past the clock",
+        )
+
+
+async def _check_sums(connection: Connection, collection_id: UUID, name: str, findings: _Findings) -> None:
+    for one in await stored_octets.differences(connection, collection_id):
+        findings.add(
+            f"{name}: {one.member} stores {one.versions} versions of {one.octets} octets, and "
+            f"{one.kept_versions} of {one.kept_octets} are counted",
+            "its quota counts wrongly: report this, with what was done to the database",
         )
 
 

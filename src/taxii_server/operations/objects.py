@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from prometheus_client import Counter
+
 from taxii_server.domain import audit, permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NotYours, Outcome, Store
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
 from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
@@ -21,13 +23,14 @@ from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import content_audit
 from taxii_server.operations.content_audit import NOTHING_MORE
 from taxii_server.operations.validation import Accepted, Rejected
-from taxii_server.storage import clocks, object_pages, object_writes, removals, statuses, stored_versions
+from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from taxii_server.domain.access import Caller, Erasable, Readable, Writable
     from taxii_server.domain.disclosures import Recipient
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
+
+
+NO_ROOM = Counter("taxii_quota_refusals", "Objects refused because their member's quota has no room for them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ async def store(
             status_id,
             [(verdict.columns, verdict.body) for verdict in accepted],
         )
-        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes)
+        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
         await statuses.write(
             connection,
             status,
@@ -196,7 +202,7 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
 
     Raises:
         NotFound: if nothing that the caller can see matches.
-        NotAllowed: if one of the versions was brought by another member.
+        NotAllowed: if one of the versions was brought by another member, or what is left would undo a recall.
     """
     target = permissions.erasable(caller)
     async with database.write(target) as connection:
@@ -209,6 +215,14 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
             raise NotFound
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
+            raise NotAllowed(message)
+        recall = await recalls.last(connection, target.collection_id, stix_id)
+        left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
+        if recall is not None and recall.is_undone_by(chosen, left):
+            message = (
+                "The object was recalled, and without the versions that say so the ones before would count again; "
+                "nothing was removed. Remove all its versions, or those before."
+            )
             raise NotAllowed(message)
         await removals.remove(
             connection,
@@ -282,6 +296,7 @@ def _status(
     requested_at: datetime,
     verdicts: Sequence[Verdict],
     outcomes: Sequence[Outcome],
+    quota: int | None,
 ) -> Status:
     successes: list[Detail] = []
     failures: list[Detail] = []
@@ -297,12 +312,33 @@ def _status(
             failures.append(Detail(verdict.columns.stix_id, outcome.version, _CONFLICT))
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
+        elif isinstance(outcome, NoRoom):
+            NO_ROOM.inc()
+            said = _NO_ROOM.format(quota=quota, left=outcome.left, octets=outcome.octets)
+            failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), said))
+        elif isinstance(outcome, Withdrawn):
+            failures.append(
+                Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _withdrawn(outcome.recall))
+            )
         else:
             successes.append(Detail(verdict.columns.stix_id, outcome.version))
     stored = sum(isinstance(outcome, Store) for outcome in outcomes)
     return Status(status_id, requested_at, tuple(successes), tuple(failures), stored)
 
 
+def _withdrawn(recall: StandingRecall) -> str:
+    who = "the operator" if recall.by_operator else "the member that had brought it"
+    why = f": {recall.reason!r}" if recall.reason else ""
+    return (
+        f"was recalled by {who} at {to_taxii(recall.at)}{why}. It is not taken again, in whatever version, unless the "
+        "operator lifts the recall; what says itself that it is revoked is"
+    )
+
+
+_NO_ROOM = (
+    "your member has a quota of {quota} octets, and of these {left} are left; this version takes {octets}. Delete what your "
+    "member brought and nobody needs any more, or ask the operator for a larger quota"
+)
 _NOT_YOURS = (
     "another member was the first to bring this object, and in this collection only that member may add versions of it: "
     "share yours as an object with an id of its own"

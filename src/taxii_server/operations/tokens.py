@@ -86,8 +86,9 @@ async def issue_token(
         OAuthError: `invalid_scope`.
     """
     wanted = None if scope is None else _rights_asked(scope)
+    issuing.limits.refuse_again(secret or certificate)
     caller = await issuing.identifier.client(client_id, secret, certificate)
-    with await issuing.limits.under_way(caller.principal):
+    with await issuing.limits.under_way(caller.principal, secret or certificate):
         return await _issue(issuing, caller, wanted)
 
 
@@ -132,8 +133,9 @@ async def revoke_own_token(
         NotAuthenticated: if what the client shows doesn't hold.
         TooManyRequests: if it does, and the client has to wait.
     """
+    issuing.limits.refuse_again(secret or certificate)
     client, own = await issuing.identifier.own_token(client_id, secret, token, certificate)
-    with await issuing.limits.under_way(client):
+    with await issuing.limits.under_way(client, secret or certificate):
         if own is not None:
             ends = datetime.fromtimestamp(own.expires_at, UTC)
             who = by_client(client)

@@ -68,16 +68,16 @@ async def import_objects(
         BadBody: if the body is no bundle or envelope.
     """
     async with db.read() as connection:
-        where = await _collection(connection, collection)
+        where = await named_collection(connection, collection)
         owner = await members.find(connection, member)
         if owner is None:
             raise await unknown(connection, member)
-    target = permissions.operator_writable(where.collection, owner.id)
+    target = permissions.operator_writable(where.collection, owner.id, owner.quota)
 
     async def again(connection: Connection) -> Writable:
         # its rules may have changed since
-        named = await _collection(connection, str(where.collection.id))
-        return permissions.operator_writable(named.collection, owner.id)
+        named = await named_collection(connection, str(where.collection.id))
+        return permissions.operator_writable(named.collection, owner.id, owner.quota)
 
     report = report or Imported(where.name)
     slices = cut(body)
@@ -124,7 +124,7 @@ async def count(db: Database, *, collection: str) -> int:
         OperatorError: if there is no such collection.
     """
     async with db.read() as connection:
-        named = await _collection(connection, collection)
+        named = await named_collection(connection, collection)
     where = permissions.operator_whole(named.collection.id)
     async with db.read(where) as connection:
         return await alliance.count_versions(connection, where)
@@ -139,7 +139,7 @@ async def export_objects(db: Database, *, collection: str, all_versions: bool) -
         OperatorError: if there is no such collection.
     """
     async with db.read() as connection:
-        where = permissions.operator_readable((await _collection(connection, collection)).collection)
+        where = permissions.operator_readable((await named_collection(connection, collection)).collection)
     yield f'{{"type":"bundle","id":"bundle--{uuid4()}","objects":['
     separator = "\n"
     async for bodies in _pages(db, where, _ALL if all_versions else _LATEST):
@@ -160,7 +160,12 @@ async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[l
         position = page.versions[-1].date_added
 
 
-async def _collection(connection: Connection, reference: str) -> NamedCollection:
+async def named_collection(connection: Connection, reference: str) -> NamedCollection:
+    """Find a collection as operators call it.
+
+    Raises:
+        OperatorError: if there is none.
+    """
     named = await alliance.collection_named(connection, reference)
     if named is None:
         hint = did_you_mean(reference, (await alliance.collection_names(connection)).values())

@@ -30,6 +30,8 @@ _TAGS: Final = {
         "Server information": "Where to begin: discovery, API Roots, and what became of additions (§4).",
         "Collections": "The feeds of a trust group, and what the client may do with each (§5.1, §5.2).",
         "Objects": "Reading, adding and removing what a collection holds (§5.3 to §5.8).",
+        "Disclosures": "Beyond the standard: who received what the client's own member brought.",
+        "Recalling": "Beyond TAXII: withdrawing an object, and seeing what became of that.",
         "OAuth 2.0": "Access tokens for a client's id and secret.",
     },
     "operators": {"Health": "Whether the server is alive, and whether it can do its work."},

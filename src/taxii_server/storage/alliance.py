@@ -17,6 +17,7 @@ from taxii_server.storage import bounds, clocks, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
+from taxii_server.storage.members import stored_by_member
 from taxii_server.storage.tables import (
     clients,
     collection_clocks,
@@ -58,12 +59,14 @@ class StoredTrustGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredMember:
-    """A member as it stands; a removed one stays for what it brought."""
+    """A member as it stands, and the octets it stores; a removed one stays for what it brought."""
 
     slug: str
     name: str
     kind: str
     removed: bool
+    quota: int | None = None
+    octets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,9 @@ async def read(connection: Connection) -> StoredAlliance:
     """Read how the alliance stands."""
     of_groups = select(*trust_groups.c["id", "slug", "title", "description"]).order_by(trust_groups.c.slug)
     of_members = select(
-        *members.c["slug", "name", "kind"], members.c.removed_at.is_not(None).label("removed")
+        *members.c["slug", "name", "kind", "quota"],
+        members.c.removed_at.is_not(None).label("removed"),
+        stored_by_member.label("octets"),
     ).order_by(members.c.slug)
     granted: dict[UUID, dict[str, Grant]] = {}
     of_grants = select(*grants.c["collection_id", "rights", "clearance"], members.c.slug).join(members)
@@ -121,7 +126,8 @@ async def read(connection: Connection) -> StoredAlliance:
             for row in await connection.execute(of_groups)
         ),
         members=tuple(
-            StoredMember(row.slug, row.name, row.kind, row.removed) for row in await connection.execute(of_members)
+            StoredMember(row.slug, row.name, row.kind, row.removed, row.quota, row.octets)
+            for row in await connection.execute(of_members)
         ),
         collections=tuple(
             StoredCollection(
@@ -189,9 +195,9 @@ async def remove_trust_group(connection: Connection, trust_group_id: UUID) -> No
     await connection.execute(delete(trust_groups).where(trust_groups.c.id == trust_group_id))
 
 
-async def put_member(connection: Connection, slug: str, name: str, kind: str) -> None:
+async def put_member(connection: Connection, slug: str, name: str, kind: str, quota: int | None = None) -> None:
     """Add a member, change it, or take a removed one back; its clients of before stay revoked."""
-    wanted = {"name": name, "kind": kind, "removed_at": None}
+    wanted = {"name": name, "kind": kind, "quota": quota, "removed_at": None}
     await connection.execute(
         upsert(members).values(slug=slug, **wanted).on_conflict_do_update(index_elements=["slug"], set_=wanted)
     )

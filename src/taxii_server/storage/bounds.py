@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from psycopg import sql
 
-from taxii_server.domain.access import Erasable, Readable, Submissions, Traceable, Whole, Writable
+from taxii_server.domain.access import Erasable, Readable, Recallable, Submissions, Traceable, Whole, Writable
 from taxii_server.domain.tlp import Level
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _settings(where: Proof) -> str:
     match where:
         case Readable() | Traceable():
             values = _quoted(where.collection_id, where.clearance, None)
-        case Writable() | Erasable():
+        case Writable() | Erasable() | Recallable():
             values = _quoted(where.collection_id, Level.RED, where.member)
         case Whole():
             values = _quoted(where.collection_id, Level.RED, None)

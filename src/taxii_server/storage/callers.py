@@ -53,7 +53,7 @@ _CALLER = """
            coalesce(client.expires_at <= statement_timestamp(), false) AS client_expired,
            member.id AS member, member.slug AS member_slug,
            member.suspended_at IS NOT NULL AS member_suspended,
-           member.removed_at IS NOT NULL AS member_removed,
+           member.removed_at IS NOT NULL AS member_removed, member.quota,
            statement_timestamp() AS asked_at,
            ARRAY(SELECT secret.digest
                    FROM client_secrets AS secret
@@ -119,7 +119,7 @@ _CALLER = """
 """
 _COLUMNS = (
     "client client_id client_rights client_collections authentication client_revoked client_expired "
-    "member member_slug member_suspended member_removed asked_at digests certificate_held public_jwk token_revoked "
+    "member member_slug member_suspended member_removed quota asked_at digests certificate_held public_jwk token_revoked "
     "issuer_slug jwks_uri audience algorithms "
     "trust_group_id trust_group_slug trust_group_title trust_group_description "
     "collection_id alias title description validation ceiling unmarked_level unmarked_refused owner_only attribution "
@@ -171,6 +171,7 @@ class KnownClient:
     member_slug: str
     member_suspended: bool
     member_removed: bool
+    quota: int | None
     authentication: Authentication = Authentication.ANY
 
 
@@ -282,6 +283,7 @@ def _client(row: Any) -> KnownClient | None:
         member_slug=row.member_slug,
         member_suspended=row.member_suspended,
         member_removed=row.member_removed,
+        quota=row.quota,
         authentication=Authentication(row.authentication),
     )
 

@@ -31,7 +31,7 @@ _CONSUMERS = text("""
                client.revoked_at IS NOT NULL AS revoked,
                coalesce(client.expires_at <= statement_timestamp(), false) AS expired,
                member.suspended_at IS NOT NULL AS suspended,
-               client.issuer IS NULL AS by_secret,
+               client.issuer IS NOT NULL AS vouched_for,
                member.id AS member, member.slug AS member_slug,
                circle.id AS trust_group_id, circle.slug AS trust_group_slug, circle.title AS trust_group_title,
                feed.id AS collection_id, feed.alias, feed.title, feed.validation, feed.ceiling, feed.unmarked_level,
@@ -53,10 +53,13 @@ _CONSUMERS = text("""
          LIMIT :rows
     )
     SELECT listed.*, statement_timestamp() AS now,
-           NOT by_secret OR EXISTS (
+           vouched_for OR EXISTS (
                SELECT FROM client_secrets AS secret
                 WHERE secret.client = listed.client
-                  AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp())) AS has_credentials,
+                  AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp()))
+           OR EXISTS (
+               SELECT FROM client_certificates AS own
+                WHERE own.client = listed.client AND own.not_after > statement_timestamp()) AS has_credentials,
            conduct.requests, conduct.errors, conduct.succeeded_at, conduct.failed_at, conduct.failed_status,
            conduct.failures, conduct.refused_at, conduct.refused_for,
            reading.*
@@ -195,7 +198,7 @@ def _known(row: Any) -> Known:
         "revoked": row.revoked,
         "expired": row.expired,
         "suspended": row.suspended,
-        "without a secret that holds": not row.has_credentials,
+        "without credentials that hold": not row.has_credentials,
     }
     return Known(
         caller=_caller(row),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from taxii_server.domain.disclosures import Recipient, Way, forks, microseconds
+from taxii_server.domain.trace_cursor import Place
 from taxii_server.storage import arrays
 from taxii_server.storage.tables import members as all_members
 
@@ -93,16 +94,6 @@ RECIPIENTS = text("""
       JOIN members AS member ON member.id = client.member_id
      WHERE client.id = ANY(CAST(:clients AS integer[]))
 """)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the ledger of a collection a walk stands: after this row."""
-
-    fork: int
-    first_added: datetime
-    last_added: datetime
-    id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,7 @@ from taxii_server.domain.errors import DatabaseGone, OperatorError
 from taxii_server.storage import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from uuid import UUID
+    from collections.abc import AsyncIterator, Hashable, Iterator
 
     from taxii_server.domain.access import Proof
 
@@ -85,7 +84,7 @@ class Database:
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
         self._writing = asyncio.Semaphore(max(1, connections // 2))
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
@@ -101,14 +100,18 @@ class Database:
             async with self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=True)
                 yield connection
+                # not rolled back: after that the driver forgets what it prepared, and each page would be planned anew
+                await connection.commit()
 
     @asynccontextmanager
-    async def write(self, where: Proof | None = None) -> AsyncIterator[AsyncConnection]:
+    async def write(self, where: Proof | None = None, *, turn: Hashable = None) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a READ COMMITTED transaction that commits on leaving, or rolls back on an error.
 
-        It is held to `where`. Those that write to one collection take turns before they take a connection.
+        It is held to `where`. Those that write to one collection take turns before they take a connection, and so do
+        those with the same `turn`.
         """
-        turn = None if where is None or isinstance(where, Submissions) else where.collection_id
+        if turn is None and where is not None and not isinstance(where, Submissions):
+            turn = where.collection_id
         with _trouble(), _timed():
             lock = asyncio.Lock() if turn is None else self._turns.setdefault(turn, asyncio.Lock())
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from taxii_server.domain.access import Authentication
 from taxii_server.domain.issuers import OutsideIssuer
 from taxii_server.storage.tables import client_certificates, client_secrets, clients, issuers, members, signing_keys
 
@@ -21,7 +22,7 @@ _LIVE = (
     & members.c.suspended_at.is_(None)
     & members.c.removed_at.is_(None)
 )
-_CLIENTS = select(clients.c.client_id, clients.c.issuer, clients.c.subject).join(members).where(_LIVE)
+_CLIENTS = select(*clients.c["client_id", "authentication", "issuer", "subject"]).join(members).where(_LIVE)
 _SECRETS = (
     select(client_secrets.c.digest, clients.c.client_id)
     .join(clients, clients.c.id == client_secrets.c.client)
@@ -44,23 +45,24 @@ _ISSUERS = select(*issuers.c["slug", "issuer", "jwks_uri", "audience", "algorith
 class LiveCredentials:
     """Clients in good standing, and what they can show.
 
-    `secrets` and `certificates` have the client id by digest, `keys` our public keys by `kid`, `issuers` the outside ones, each with the claim
-    that names a client, and `subjects` whom they vouch for: the issuer's slug and the claim's value.
+    `clients` has what each must show by client id, `secrets` and `certificates` the client id by digest, `keys` our public keys
+    by `kid`, `issuers` the outside ones, each with the claim that names a client, and `subjects` whom they vouch for: the
+    client id by the issuer's slug and the claim's value.
     """
 
-    clients: frozenset[str]
+    clients: Mapping[str, Authentication]
     secrets: Mapping[bytes, str]
     certificates: Mapping[bytes, str]
     keys: Mapping[str, str]
     issuers: Mapping[str, tuple[OutsideIssuer, str]]
-    subjects: frozenset[tuple[str, str]]
+    subjects: Mapping[tuple[str, str], str]
 
 
 async def read(connection: Connection) -> LiveCredentials:
     """Read them all: as many rows as there are clients, secrets, keys and issuers."""
     found = (await connection.execute(_CLIENTS)).all()
     return LiveCredentials(
-        clients=frozenset(row.client_id for row in found),
+        clients={row.client_id: Authentication(row.authentication) for row in found},
         secrets={row.digest: row.client_id for row in await connection.execute(_SECRETS)},
         certificates={row.thumbprint: row.client_id for row in await connection.execute(_CERTIFICATES)},
         keys={row.kid: row.public_jwk for row in await connection.execute(_KEYS)},
@@ -71,5 +73,5 @@ async def read(connection: Connection) -> LiveCredentials:
             )
             for row in await connection.execute(_ISSUERS)
         },
-        subjects=frozenset((row.issuer, row.subject) for row in found if row.issuer is not None),
+        subjects={(row.issuer, row.subject): row.client_id for row in found if row.issuer is not None},
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, cast, func, select, update
 
 from taxii_server.storage.engine import Connection
-from taxii_server.storage.tables import clients, grants, members
+from taxii_server.storage.tables import clients, grants, members, stored_octets
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member; `clients` are those that are neither revoked nor expired, `grants` the collections it has a grant for."""
+    """A member; `clients` are those that are neither revoked nor expired, `grants` the collections it has a grant for.
+
+    `octets` is what it stores in all collections, `quota` the most it may.
+    """
 
     id: int
     slug: str
@@ -22,6 +25,8 @@ class Member:
     suspended_at: datetime | None
     clients: int
     grants: int
+    quota: int | None
+    octets: int
 
 
 _LIVE_CLIENTS = (
@@ -35,8 +40,19 @@ _LIVE_CLIENTS = (
     .scalar_subquery()
 )
 _GRANTS = select(func.count()).where(grants.c.member_id == members.c.id).correlate(members).scalar_subquery()
+stored_by_member = (
+    select(cast(func.coalesce(func.sum(stored_octets.c.octets), 0), BigInteger))
+    .where(stored_octets.c.member == members.c.id)
+    .correlate(members)
+    .scalar_subquery()
+)
+"""The octets that a member stores in all collections."""
+
 _MEMBERS = select(
-    *members.c["id", "slug", "name", "kind", "suspended_at"], _LIVE_CLIENTS.label("clients"), _GRANTS.label("grants")
+    *members.c["id", "slug", "name", "kind", "suspended_at", "quota"],
+    _LIVE_CLIENTS.label("clients"),
+    _GRANTS.label("grants"),
+    stored_by_member.label("octets"),
 ).where(members.c.removed_at.is_(None))
 
 

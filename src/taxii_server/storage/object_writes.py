@@ -16,14 +16,15 @@ from sqlalchemy import text
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide
 from taxii_server.domain.stix_versions import standings
-from taxii_server.storage import arrays, clocks, stored_versions
+from taxii_server.storage import arrays, clocks, stored_octets, stored_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from taxii_server.domain.access import Writable
+    from taxii_server.domain.recalls import StandingRecall
     from taxii_server.domain.stix_objects import Columns
     from taxii_server.domain.stix_versions import Standing, Version
     from taxii_server.storage.clocks import Clock
@@ -61,13 +62,16 @@ async def add(
     """
     if incoming:
         clocks.refuse_if_ahead(clock)
-    stored = await stored_versions.of_objects(
-        connection,
-        target.collection_id,
-        {columns.stix_id for columns, _ in incoming},
+    ids = {columns.stix_id for columns, _ in incoming}
+    # what was recalled doesn't come back in capital letters
+    stored, recalled = await stored_versions.of_objects_and_recalls(
+        connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}
     )
+    room = None
+    if target.quota is not None and incoming:
+        room = target.quota - await stored_octets.of_member(connection, target.member)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
-    plan = await asyncio.to_thread(_plan, stored, target, clock, incoming)
+    plan = await asyncio.to_thread(_plan, stored, recalled, target, clock, incoming, room)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
         await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
@@ -88,9 +92,11 @@ class _Plan:
 
 def _plan(
     stored: Sequence[StoredVersion],
+    recalled: Mapping[str, StandingRecall],
     target: Writable,
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],
+    room: int | None,
 ) -> _Plan:
     unmarked = target.policy.unmarked_level
     outcomes = decide(
@@ -99,6 +105,10 @@ def _plan(
         clock.base,
         member=target.member,
         owner_only=target.policy.owner_only,
+        clearance=target.clearance,
+        recalled=recalled,
+        octets=[len(body) for _, body in incoming],
+        room=room,
     )
     new = [
         (outcome, columns, body)

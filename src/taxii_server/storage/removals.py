@@ -36,7 +36,7 @@ async def remove(
     collection_id: UUID,
     versions: Sequence[StoredVersion],
     *,
-    reason: Literal["delete", "retention", "prune"],
+    reason: Literal["delete", "retention", "prune", "recall"],
     member: int | None = None,
     client: int | None = None,
 ) -> None:

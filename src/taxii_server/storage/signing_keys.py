@@ -50,10 +50,13 @@ _LISTING = text("""
 """)
 
 _STOP_SIGNING = text("""
-    -- All keys but one sign no more, and verify for as long as a token signed a moment ago may live.
+    -- All keys but one sign no more, and verify for as long as a token signed a moment ago may live: by the settings of who
+    -- asks, or by those that the key was made with, which may be another process's.
     UPDATE signing_keys
        SET signs_until = statement_timestamp(),
-           verifies_until = least(verifies_until, statement_timestamp() + CAST(:verifies_for AS interval))
+           verifies_until = least(verifies_until,
+                                  statement_timestamp() + greatest(CAST(:verifies_for AS interval),
+                                                                   verifies_until - signs_until))
      WHERE kid <> :successor AND signs_until > statement_timestamp()
 """)
 
@@ -140,7 +143,7 @@ async def listing(connection: Connection) -> list[ListedKey]:
 
 
 async def stop_signing(connection: Connection, *, successor: str, verifies_for: timedelta) -> None:
-    """Let no key but the successor sign any more, and each of them verify for no longer than `verifies_for`."""
+    """Let no key but the successor sign any more, and each of them verify for `verifies_for`, or as it was made."""
     await connection.execute(_STOP_SIGNING, {"successor": successor, "verifies_for": verifies_for})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, text
 
 from taxii_server.domain.audit import Content
+from taxii_server.domain.recalls import StandingRecall
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.storage import arrays
 from taxii_server.storage.tables import object_versions
@@ -55,6 +56,22 @@ OF_OBJECTS = text("""
      WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
 """)
 
+# The same, and of each object the last recall, if it wasn't lifted: what an addition is decided from. Probes the unique
+# key and pk_recalls. A recall is told from a version by its null form.
+OF_OBJECTS_AND_RECALLS = text("""
+    SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member,
+           NULL AS reason, NULL AS by_operator
+      FROM object_versions
+     WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
+     UNION ALL
+    SELECT stix_id, NULL, NULL, at, level, NULL, NULL, NULL, NULL, NULL, reason, client IS NULL
+      FROM (SELECT DISTINCT ON (stix_id) stix_id, act, at, level, reason, client
+              FROM recalls
+             WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
+             ORDER BY stix_id, number DESC) AS newest
+     WHERE act = 'recall'
+""")
+
 # Moves the kept levels of versions whose surroundings changed. Probes the primary key.
 RESTAND = text("""
     UPDATE object_versions AS kept
@@ -69,6 +86,21 @@ async def of_objects(connection: Connection, collection_id: UUID, stix_ids: Iter
     """Read every stored version of the named objects, whatever its level."""
     asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
     return [_stored(row) for row in await connection.execute(OF_OBJECTS, asked)]
+
+
+async def of_objects_and_recalls(
+    connection: Connection, collection_id: UUID, stix_ids: Iterable[str]
+) -> tuple[list[StoredVersion], dict[str, StandingRecall]]:
+    """Read every stored version of the named objects, and the recalls of them that stand, in one statement."""
+    asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
+    versions: list[StoredVersion] = []
+    recalled: dict[str, StandingRecall] = {}
+    for row in await connection.execute(OF_OBJECTS_AND_RECALLS, asked):
+        if row.form is None:
+            recalled[row.stix_id] = StandingRecall(row.level, row.by_operator, row.date_added, row.reason)
+        else:
+            versions.append(_stored(row))
+    return versions, recalled
 
 
 async def added_before(

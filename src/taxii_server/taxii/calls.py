@@ -64,16 +64,17 @@ async def identify(service: Service, request: Request) -> Caller:
     if len(credentials) > 1:
         # whoever sits between us may have read another one than we would
         raise NotAuthenticated("several Authorization headers")
-    credential = credentials[0] if credentials else None
-    service.limits.refuse_again(credential)
+    authorization = credentials[0] if credentials else None
+    certificate = client_certificate(request.scope)
+    service.limits.refuse_again(authorization or certificate)
     with service.failed_logins.login(client_address(request.scope)):
-        caller = await service.identifier.caller(credential, _names(request), client_certificate(request.scope))
+        caller = await service.identifier.caller(authorization, _names(request), certificate)
     request.scope["taxii.visit"] = service.activity.visit(caller)
     principal = caller.principal
     note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))
-    at_end(request, await service.limits.enter(caller.principal, credential))
+    at_end(request, await service.limits.enter(principal, authorization or certificate))
     return caller
 
 
@@ -93,6 +94,18 @@ def negotiate(request: Request) -> None:
         NotAcceptable: if the Accept header leaves no room for it.
     """
     check_accept(",".join(request.headers.getlist("accept")) or None)
+
+
+def query(request: Request) -> str:
+    """Give the query string as it came."""
+    octets: bytes = request.scope["query_string"]
+    return octets.decode(errors="replace")
+
+
+def object_id(request: Request) -> str | None:
+    """Give the object the path names; Postgres has no text with NUL, so such a name becomes one that nothing has."""
+    name: str | None = request.path_params.get("object_id")
+    return "" if name is not None and "\0" in name else name
 
 
 def _names(request: Request) -> PathNames:

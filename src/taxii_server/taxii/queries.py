@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from taxii_server.domain import timestamps
+from taxii_server.domain import timestamps, trace_cursor
 from taxii_server.domain.cursor import Endpoint, resume
 from taxii_server.domain.errors import BadParameter
 from taxii_server.domain.filters import ALL_VERSIONS, Exactly, Filter, Keyword
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from taxii_server.domain.filters import VersionSpec
+    from taxii_server.domain.trace_cursor import TraceCursor
 
 _PAGING = frozenset({"added_after", "limit", "next"})
 FIELDS: Mapping[Endpoint, frozenset[str]] = {
@@ -78,6 +79,16 @@ def delete_query(query: str) -> Filter | None:
     if not given:
         return None
     return Filter(**{"versions": ALL_VERSIONS, **_read(given)})
+
+
+def trace_query(query: str, collection_id: UUID, stix_id: str) -> TraceCursor | None:
+    """Read where the question who received an object goes on; None at its beginning.
+
+    Raises:
+        BadParameter: naming the parameter and what is wrong with it.
+    """
+    given = _fields(query, frozenset({"next"}))
+    return trace_cursor.resume(given["next"], collection_id, stix_id) if given else None
 
 
 def _fields(query: str, known: frozenset[str]) -> dict[str, str]:

@@ -28,6 +28,7 @@ STATUS: Mapping[type[TaxiiServerError], int] = {
     errors.BadParameter: 400,
     errors.BadBody: 400,
     errors.NotAnEnvelope: 422,
+    errors.BadReason: 422,
     errors.InflatedTooLarge: 422,
     errors.BodyTooLarge: 413,
     errors.BodyTooSlow: 408,

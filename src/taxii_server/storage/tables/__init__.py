@@ -8,7 +8,13 @@ from taxii_server.storage.tables.activity import activity_batches, client_activi
 from taxii_server.storage.tables.alliance import collections, grants, members, removed_collections, trust_groups
 from taxii_server.storage.tables.audit import audit_events, audit_heads
 from taxii_server.storage.tables.base import metadata
-from taxii_server.storage.tables.content import collection_clocks, deleted_versions, object_versions, statuses
+from taxii_server.storage.tables.content import (
+    collection_clocks,
+    deleted_versions,
+    object_versions,
+    statuses,
+    stored_octets,
+)
 from taxii_server.storage.tables.disclosures import disclosures
 from taxii_server.storage.tables.identity import (
     client_certificates,
@@ -18,6 +24,7 @@ from taxii_server.storage.tables.identity import (
     revoked_tokens,
     signing_keys,
 )
+from taxii_server.storage.tables.recalls import recalls
 
 __all__ = [
     "activity_batches",
@@ -37,9 +44,11 @@ __all__ = [
     "members",
     "metadata",
     "object_versions",
+    "recalls",
     "removed_collections",
     "revoked_tokens",
     "signing_keys",
     "statuses",
+    "stored_octets",
     "trust_groups",
 ]

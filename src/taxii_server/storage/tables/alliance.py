@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -44,6 +45,9 @@ members = Table(
     # a member that contributed is never forgotten: pruning it takes its grants and clients and sets this
     Column("removed_at", instant),
     Column("created_at", instant, nullable=False, server_default=func.now()),
+    # the most octets it may store, in all collections together
+    Column("quota", BigInteger),
+    CheckConstraint("quota > 0", name="quota"),
 )
 
 collections = Table(

@@ -119,8 +119,8 @@ deleted_versions = Table(
     Column("deleted_by_client", Integer),
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("collection_id", "date_added"),
-    CheckConstraint("reason IN ('delete', 'retention', 'prune')", name="reason"),
     Index("ix_deleted_versions_stix_id", "collection_id", "stix_id"),
+    CheckConstraint("reason IN ('delete', 'retention', 'prune', 'recall')", name="reason"),
 )
 
 statuses = Table(
@@ -139,4 +139,15 @@ statuses = Table(
     # the two lists of status-details as the JSON text that goes out
     Column("successes", Text, nullable=False),
     Column("failures", Text, nullable=False),
+)
+
+# Kept by triggers on object_versions; the server can only read it.
+stored_octets = Table(
+    "stored_octets",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
+    Column("member", Integer, nullable=False, index=True),
+    Column("versions", BigInteger, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    PrimaryKeyConstraint("collection_id", "member"),
 )

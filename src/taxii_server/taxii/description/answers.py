@@ -70,7 +70,14 @@ _OF_ONE: Final = {
     (
         "delete_object",
         403,
-    ): "One of the two rights is missing, or another member brought what was to be removed. Nothing was removed.",
+    ): "One of the two rights is missing, or another member brought what was to be removed, or it says that the object was "
+    "recalled. Nothing was removed.",
+    ("recall_object", 400): "The body is no JSON in UTF-8, or cut short. Nothing was recalled.",
+    ("recall_object", 403): "The right to write is missing, or another member brought the object or versions of it. "
+    "Nothing was recalled.",
+    ("recall_object", 413): "The body has more than 16,384 octets.",
+    ("recall_object", 422): "The body is JSON, but no object with a `reason` that fits. Nothing was recalled.",
+    ("get_recall", 403): "The right to write is missing.",
 }
 _SHARED: Final = {
     401: "Unauthorized",

@@ -21,6 +21,9 @@ INDICATOR: Final = "indicator--bb28639b-2379-4150-872d-101c60c62553"
 PUSHED: Final = "indicator--0c3bd6ae-3d4a-4c39-9c0b-6d1c2a1f3f55"
 """The object that the examples of adding add, and that of removing removes."""
 
+RECALLED: Final = "indicator--5e1b3f0c-7a52-4c0e-9d0b-2f6a1c8e4b77"
+"""The object that the examples of recalling recall."""
+
 _OTHER_INDICATOR: Final = "indicator--826be925-e97b-42aa-a5f3-521aed787aad"
 _NAME: Final = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
 _VALUE: Final = {"type": "string", "minLength": 1, "pattern": "^[^,\\u0000]+$"}
@@ -53,14 +56,26 @@ def path_parameters() -> Mapping[str, Component]:
         ),
     ]
     return {one["name"]: one for one in described} | {
-        "DELETE object_id": _of_path(
+        "delete_object object_id": _of_path(
             "object_id",
             "The STIX identifier of the object.",
             _NAME,
             component="object_id_to_delete",
             pushed=("What the example of adding added", PUSHED),
         ),
+        "recall_object object_id": _recalled(),
+        "get_recall object_id": _recalled(),
     }
+
+
+def _recalled() -> Component:
+    return _of_path(
+        "object_id",
+        "The STIX identifier of the object.",
+        _NAME,
+        component="object_id_to_recall",
+        recalled=("An object of the client's own member", RECALLED),
+    )
 
 
 def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Component]:
@@ -127,6 +142,16 @@ def query_parameters(page_size: int, page_size_max: int) -> Mapping[str, Compone
             name="match_version_to_delete",
         ),
     }
+
+
+def next_of_disclosures() -> Component:
+    """Describe the one field of the question who received an object."""
+    return _of_query(
+        "next",
+        "Go on where the answer that gave this value ended. Opaque, and for the same object only. It doesn't expire.",
+        {"type": "string", "minLength": 1},
+        component="next_of_disclosures",
+    )
 
 
 def _versions(default: str, name: str | None = None) -> Component:

@@ -142,6 +142,23 @@ TEXTS: Final[Mapping[str, Text]] = {
         "What is posted again afterwards is new, with a new date.",
         scopes=("taxii:read", "taxii:write"),
     ),
+    "recall_object": Text(
+        "Recall an object",
+        "Withdraws an object that the client's own member brought: every version that the client can see has to be its "
+        "member's. What STIX can revoke gets a new version, the newest one's text with `revoked` and a later "
+        "`modified`, which pollers get like any other; observables and marking-definitions can't be revoked and are "
+        "deleted. The object isn't taken again afterwards, from anybody: adding it is a failure that tells the reason. "
+        "What was recalled already is so once more, and nothing is done. Not part of TAXII.",
+        {"recall": _link("get_recall", "The same, later.", _HERE | _OF_THE_OBJECT)},
+        scopes=("taxii:write",),
+    ),
+    "get_recall": Text(
+        "How a recall stands",
+        "What became of an object that the client's member had brought and that was recalled, by itself or by the "
+        "operator; and of each member that had been sent it, whether the recall reached its clients and when they last "
+        "polled. Not part of TAXII.",
+        scopes=("taxii:write",),
+    ),
     "get_versions": Text(
         "List the versions of one object",
         "The versions of an object in its latest specification version, or in those that are named, in the order in "
@@ -150,5 +167,22 @@ TEXTS: Final[Mapping[str, Text]] = {
         | {"object": _link("get_object", "The object itself.", _HERE | _OF_THE_OBJECT)},
         scopes=("taxii:read",),
         paged=True,
+    ),
+    "get_disclosures": Text(
+        "Who received an object",
+        "Which members were sent which version of an object that the client's own member brought, first and last when, and "
+        "how often: its content, or only a listing that names it. Removed versions are told of too. An extension: the "
+        "standard has nothing like it. Takes the right to write; an object that another member brought does not exist here. "
+        "What is told was recorded before each page was sent, so a member that is not named was sent nothing.\n\n"
+        "While the answer says `more`, go on with its `next`. A member may stand on several answers with the same version: "
+        "then the earliest `first` and the latest `last` count, and `times` add up.",
+        {
+            "next_page": _link(
+                "get_disclosures",
+                "If `more` is true, what follows.",
+                _HERE | _OF_THE_OBJECT | {"next": "$response.body#/next"},
+            ),
+        },
+        scopes=("taxii:write",),
     ),
 }

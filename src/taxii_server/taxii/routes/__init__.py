@@ -1,4 +1,4 @@
-"""The eleven endpoints (§1, endpoint summary), one file for each of TAXII's own groups."""
+"""The eleven endpoints (§1, endpoint summary), one file for each of TAXII's own groups; and what goes beyond them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from taxii_server.taxii.routes import collections, information, objects
+from taxii_server.taxii.routes import collections, disclosures, information, objects, recalls
 
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 def router(service: Service) -> APIRouter:
     """Make all TAXII routes."""
     whole = APIRouter()
-    for part in (information, collections, objects):
+    for part in (information, collections, objects, disclosures, recalls):
         whole.include_router(part.router(service))
     return whole

@@ -27,14 +27,16 @@ PREFIX = "/taxii2"
 """Discovery's place at the root of the server (§8.2.1); the API Roots lie below."""
 
 _ANYWHERE = (401, 429, 500, 503)
-_WORDS = ("get_", "add_", "delete_")
-_BODY = (
-    "An envelope, or a STIX bundle taken as one: what stands beside `objects` is ignored. Also read are "
-    "`application/taxii+json` without a version, and `application/stix+json` without a version or with 2.0."
-)
+_WORDS = ("get_", "add_", "delete_", "recall_")
+_BODIES = {
+    "add_objects": "An envelope, or a STIX bundle taken as one: what stands beside `objects` is ignored. Also read are "
+    "`application/taxii+json` without a version, and `application/stix+json` without a version or with 2.0.",
+    "recall_object": "A reason, if there is one to give; it may be left out, body and all.",
+}
 _GOOD = {
     "add_objects": "Every object was judged; what was accepted is stored and visible.",
     "delete_object": "Removed. The answer has no body.",
+    "recall_object": "Recalled; or it was already, and nothing was done.",
 }
 
 
@@ -58,7 +60,7 @@ def document(
     text = TEXTS[name]
     names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
     known = path_parameters()
-    parameters = [*(known.get(f"{method} {one}", known[one]) for one in names), *query]
+    parameters = [*(known.get(f"{name} {one}", known[one]) for one in names), *query]
     responses = {status: _good(name, answers, status)}
     if text.kept:
         parameters.append(IF_NONE_MATCH)
@@ -101,8 +103,9 @@ def _good(name: str, answers: type[Resource] | None, status: int) -> Json:
 
 
 def _body(name: str, body: type[Resource]) -> Json:
+    adding = name == "add_objects"
     content = {
         media_type: {"schema": schema(body), "examples": told.shown_bodies(name, media_type)}
-        for media_type in (TAXII, Form.STIX_2_1.media_type)
+        for media_type in ((TAXII, Form.STIX_2_1.media_type) if adding else (TAXII,))
     }
-    return {"required": True, "description": _BODY, "content": content}
+    return {"required": adding, "description": _BODIES[name], "content": content}

@@ -14,6 +14,7 @@ from taxii_server.operations import directory, objects
 from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
 from taxii_server.taxii import calls, responses
+from taxii_server.taxii.calls import object_id
 from taxii_server.taxii.description.parameters import query_parameters
 from taxii_server.taxii.queries import FIELDS, PageQuery, delete_query, page_query
 from taxii_server.taxii.resources import (
@@ -45,7 +46,7 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         where = directory.readable(caller)
         calls.negotiate(request)
-        query = page_query(_query(request), endpoint, where.collection_id, _object_id(request))
+        query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
@@ -100,12 +101,12 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         directory.check_erasable(caller)
         calls.negotiate(request)
-        want = delete_query(_query(request))
+        want = delete_query(calls.query(request))
         await objects.delete_object(
             service.database,
             caller,
             calls.again(service, request, caller),
-            _object_id(request) or "",
+            object_id(request) or "",
             want,
         )
         return TaxiiResponse()
@@ -172,14 +173,3 @@ def router(service: Service) -> APIRouter:
         query=fields(Endpoint.VERSIONS),
     )
     return routes
-
-
-def _query(request: Request) -> str:
-    octets: bytes = request.scope["query_string"]
-    return octets.decode(errors="replace")
-
-
-def _object_id(request: Request) -> str | None:
-    """Give the object the path names; Postgres has no text with NUL, so such a name becomes one that nothing has."""
-    name: str | None = request.path_params.get("object_id")
-    return "" if name is not None and "\0" in name else name

@@ -1,0 +1,216 @@
+"""Withdrawing an object from a collection, and letting it in again (docs/rulings.md, recalling).
+
+What STIX can revoke gets a new version that says `revoked`, through the way of every other addition, so that pollers
+learn of it like of anything new; what it can't is deleted. Either way the object isn't taken again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from taxii_server.domain import audit, permissions
+from taxii_server.domain.additions import Store
+from taxii_server.domain.audit import Act, Entry
+from taxii_server.domain.errors import NotFound
+from taxii_server.domain.recalls import Outcome, heads
+from taxii_server.domain.statuses import Detail, Status
+from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations.recall_recipients import by_member, recipients
+from taxii_server.operations.revoking import revocation
+from taxii_server.storage import audit as audit_rows
+from taxii_server.storage import bounds, clocks, object_writes, recalls, removals, statuses, stored_versions
+from taxii_server.storage.recalls import Recall, Telling
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from taxii_server.domain.access import Caller, Recallable
+    from taxii_server.operations.objects import Again
+    from taxii_server.operations.recall_recipients import RecipientMember
+    from taxii_server.operations.revoking import Revocation
+    from taxii_server.storage.clocks import Clock
+    from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.stored_versions import StoredVersion
+
+log = structlog.get_logger(__name__)
+
+NOTHING_MORE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A recall as it stands; `changed` is False where it stood already and everything tells of it."""
+
+    recall: Recall
+    changed: bool
+
+
+async def recall_object(database: Database, caller: Caller, again: Again, stix_id: str, reason: str | None) -> Recalled:
+    """Withdraw an object that the caller's member brought. What was recalled already is so once more, and nothing is done.
+
+    Raises:
+        NotFound: if the caller sees no version of it, and recalled none.
+        NotAllowed: if another member brought a version of it.
+        Unavailable: if nothing can be stored now; nothing was.
+    """
+
+    async def target(connection: Connection) -> Recallable:
+        return permissions.recallable(await again(connection))
+
+    collection, _ = permissions.visible(caller)
+    return await carry_out(
+        database,
+        permissions.recallable(caller),
+        collection.trust_group_id,
+        stix_id,
+        reason,
+        recheck=target,
+        who=audit.client(caller.principal),
+    )
+
+
+async def carry_out(
+    database: Database,
+    target: Recallable,
+    trust_group_id: UUID,
+    stix_id: str,
+    reason: str | None,
+    *,
+    recheck: Callable[[Connection], Awaitable[Recallable]],
+    who: str,
+    told: Mapping[str, str] = NOTHING_MORE,
+    dry_run: bool = False,
+) -> Recalled:
+    """Withdraw an object in one transaction, under the collection's lock; `recheck` is asked whether the right stands.
+
+    `who` does it, and `told` is what the audit is told besides. A dry run tells what would become of the object, and
+    changes nothing.
+    """
+    async with database.write(target) as connection:
+        clock = await clocks.lock_clock(connection, target.collection_id)
+        target = await recheck(connection)
+        stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
+        visible = sorted((one for one in stored if one.place.level <= target.clearance), key=lambda one: one.date_added)
+        last = await recalls.last(connection, target.collection_id, stix_id)
+        standing = last if last is not None and last.lifted_at is None and _is_theirs(last, target) else None
+        if not visible:
+            if standing is None:
+                raise NotFound
+            return Recalled(standing, changed=False)
+        permissions.check_recall(target, stix_id, [one.member for one in visible])
+        plan = await _plan(connection, target, clock, visible, stored)
+        if plan.already and not plan.new and standing is not None:
+            return Recalled(standing, changed=False)
+        outcome = Outcome.REVOKED if plan.new or plan.already else Outcome.DELETED
+        levels = [one.place.level for one in visible] + ([] if standing is None else [standing.level])
+        recall = Recall(
+            stix_id=stix_id,
+            at=clock.now,
+            member=_contributor(target, visible),
+            client=target.client,
+            reason=reason,
+            outcome=outcome,
+            level=min(levels),
+            withdrawn=tuple(one.date_added for one in visible),
+            telling=(),
+        )
+        if dry_run:
+            return Recalled(recall, changed=True)
+        if outcome is Outcome.REVOKED:
+            recall = replace(recall, telling=await _tell(connection, target, trust_group_id, clock, visible, plan))
+        else:
+            await removals.remove(
+                connection,
+                target.collection_id,
+                visible,
+                reason="recall",
+                member=target.member,
+                client=target.client,
+            )
+        recall = await recalls.add(connection, target.collection_id, recall)
+        details = {
+            "object": stix_id,
+            "outcome": outcome.value,
+            "withdrawn": [to_taxii(date) for date in recall.withdrawn],
+            "telling": [to_taxii(one.date_added) for one in recall.telling],
+            **told,
+        }
+        entry = Entry(audit.of_collection(target.collection_id), Act.OBJECT_RECALLED, who, details)
+        await audit_rows.append(connection, entry)
+    log.info("object_recalled", collection_id=str(target.collection_id), outcome=outcome.value)
+    return Recalled(recall, changed=True)
+
+
+async def read_recall(database: Database, caller: Caller, stix_id: str) -> tuple[Recall, list[RecipientMember]]:
+    """Read the last recall of an object that the caller's member had brought, and which members have learned of it.
+
+    Raises:
+        NotFound: if there was none, or it is not the caller's to know.
+    """
+    target = permissions.recallable(caller)
+    async with database.read(target) as connection:
+        found = await recalls.last(connection, target.collection_id, stix_id)
+    if found is None or not _is_theirs(found, target):
+        raise NotFound
+    return found, by_member(await recipients(database, permissions.traceable(caller), found))
+
+
+def _is_theirs(recall: Recall, target: Recallable) -> bool:
+    return target.member is None or (recall.member == target.member and recall.level <= target.clearance)
+
+
+def _contributor(target: Recallable, visible: Sequence[StoredVersion]) -> int:
+    """Give the member in whose name it is done: the operator acts in that of whoever brought the newest version."""
+    return max(visible, key=lambda one: one.place.order).member if target.member is None else target.member
+
+
+async def _plan(
+    connection: Connection,
+    target: Recallable,
+    clock: Clock,
+    visible: Sequence[StoredVersion],
+    stored: Sequence[StoredVersion],
+) -> Revocation:
+    places = [one.place for one in visible]
+    bodies = await recalls.bodies(connection, target.collection_id, [head.date_added for head in heads(places)])
+    return await asyncio.to_thread(revocation, places, [one.place for one in stored], bodies, clock.now)
+
+
+async def _tell(
+    connection: Connection,
+    target: Recallable,
+    trust_group_id: UUID,
+    clock: Clock,
+    visible: Sequence[StoredVersion],
+    plan: Revocation,
+) -> tuple[Telling, ...]:
+    """Add the revoked versions, with a status of their own; give them and those that said so already."""
+    names = {one.date_added: one.version for one in visible}
+    telling = tuple(Telling(one.date_added, names[one.date_added]) for one in plan.already)
+    if not plan.new:
+        return telling
+    status_id, requested_at = uuid4(), datetime.now(UTC)
+    writable = permissions.telling(target, _contributor(target, visible))
+    if target.member is None:
+        # the operator acts in the name of a member that is known only by now
+        await bounds.hold_to(connection, writable)
+    outcomes = await object_writes.add(connection, writable, clock, status_id, plan.new)
+    added = [outcome for outcome in outcomes if isinstance(outcome, Store)]
+    stix_id = visible[0].stix_id
+    status = Status(status_id, requested_at, tuple(Detail(stix_id, one.version) for one in added), (), len(added))
+    await statuses.write(
+        connection,
+        status,
+        trust_group_id=trust_group_id,
+        collection_id=target.collection_id,
+        member=writable.member,
+        client=target.client,
+    )
+    return (*telling, *(Telling(one.place.date_added, one.version) for one in added))

@@ -1,0 +1,149 @@
+"""Recalls: a row for each, and one for each that was lifted. Rows are never changed; the last of an object counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, text
+
+from taxii_server.domain.recalls import Outcome
+from taxii_server.storage.tables import clients, members, recalls
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Row
+
+    from taxii_server.storage.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A version that tells of a recall: its `date_added`, and how the wire names it."""
+
+    date_added: datetime
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """A recall as it was carried out; `member` is the contributor, `client` None if the operator did it.
+
+    `withdrawn` are the dates of the versions that were there, `telling` the versions that say `revoked` since then.
+    """
+
+    stix_id: str
+    at: datetime
+    member: int
+    client: int | None
+    reason: str | None
+    outcome: Outcome
+    level: int
+    withdrawn: tuple[datetime, ...]
+    telling: tuple[Telling, ...]
+    lifted_at: datetime | None = None
+
+    def is_undone_by(self, going: Collection[datetime], left: Collection[datetime]) -> bool:
+        """Whether what tells of it would be removed, and versions that it withdrew be left."""
+        told = {one.date_added for one in self.telling}
+        return self.lifted_at is None and not told.isdisjoint(going) and not told.issuperset(left)
+
+
+# Bodies of a handful of versions. Probes the primary key.
+BODIES = text("""
+    SELECT date_added, body
+      FROM object_versions
+     WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[]))
+""")
+
+# Whether a collection holds an object. Probes the unique key.
+HOLDS = text("""
+    SELECT EXISTS (SELECT FROM object_versions WHERE collection_id = :collection AND stix_id = :stix_id)
+""")
+
+
+async def bodies(connection: Connection, collection_id: UUID, dates: Collection[datetime]) -> Mapping[datetime, str]:
+    """Read the text of some versions."""
+    found = await connection.execute(BODIES, {"collection": collection_id, "dates": list(dates)})
+    return {row.date_added: row.body for row in found}
+
+
+async def last(connection: Connection, collection_id: UUID, stix_id: str) -> Recall | None:
+    """Read the last recall of an object, and whether it was lifted; None if there was none."""
+    found: Recall | None = None
+    asked = select(recalls).where(recalls.c.collection_id == collection_id, recalls.c.stix_id == stix_id)
+    for row in await connection.execute(asked.order_by(recalls.c.number)):
+        found = _recall(row) if row.act == "recall" else _lifted(found, row.at)
+    return found
+
+
+async def of_collection(connection: Connection, collection_id: UUID) -> list[Recall]:
+    """Read the last recall of every object of a collection, in the order of their ids."""
+    found: dict[str, Recall | None] = {}
+    asked = select(recalls).where(recalls.c.collection_id == collection_id)
+    for row in await connection.execute(asked.order_by(recalls.c.stix_id, recalls.c.number)):
+        found[row.stix_id] = _recall(row) if row.act == "recall" else _lifted(found.get(row.stix_id), row.at)
+    return [one for one in found.values() if one is not None]
+
+
+async def add(connection: Connection, collection_id: UUID, recall: Recall) -> Recall:
+    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked."""
+    row = await connection.execute(
+        insert(recalls)
+        .values(
+            collection_id=collection_id,
+            stix_id=recall.stix_id,
+            act="recall",
+            member=recall.member,
+            client=recall.client,
+            reason=recall.reason,
+            outcome=recall.outcome.value,
+            level=recall.level,
+            withdrawn=list(recall.withdrawn),
+            telling=[one.date_added for one in recall.telling],
+            telling_versions=[one.version for one in recall.telling],
+        )
+        .returning(recalls.c.at),
+    )
+    return replace(recall, at=row.scalar_one())
+
+
+async def lift(connection: Connection, collection_id: UUID, stix_id: str, reason: str | None) -> datetime:
+    """Note that the operator lifted the recall of an object; give when. The clock must be locked."""
+    values = {"collection_id": collection_id, "stix_id": stix_id, "act": "lift", "reason": reason}
+    at: datetime = (await connection.execute(insert(recalls).values(**values).returning(recalls.c.at))).scalar_one()
+    return at
+
+
+async def names(connection: Connection, recall: Recall) -> tuple[str, str | None]:
+    """Tell what the contributor and the client of a recall are called; the client is None if the operator did it."""
+    member = select(members.c.slug).where(members.c.id == recall.member)
+    client = select(clients.c.client_id).where(clients.c.id == recall.client)
+    return (await connection.execute(member)).scalar_one(), (await connection.execute(client)).scalar_one_or_none()
+
+
+async def holds(connection: Connection, collection_id: UUID, stix_id: str) -> bool:
+    """Tell whether a collection holds a version of an object."""
+    asked = {"collection": collection_id, "stix_id": stix_id}
+    return bool((await connection.execute(HOLDS, asked)).scalar_one())
+
+
+def _recall(row: Row[tuple[object, ...]]) -> Recall:
+    return Recall(
+        stix_id=row.stix_id,
+        at=row.at,
+        member=row.member,
+        client=row.client,
+        reason=row.reason,
+        outcome=Outcome(row.outcome),
+        level=row.level,
+        withdrawn=tuple(row.withdrawn),
+        telling=tuple(Telling(*one) for one in zip(row.telling, row.telling_versions, strict=True)),
+    )
+
+
+def _lifted(recall: Recall | None, at: datetime) -> Recall | None:
+    return None if recall is None else replace(recall, lifted_at=at)
