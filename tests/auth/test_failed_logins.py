@@ -82,7 +82,9 @@ async def test_after_too_many_failures_an_address_has_to_wait(door: Door, clock:
     await flood(door, ATTACKER)
 
     assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 20"
-    clock.now += 19
+    clock.now += 0.5
+    assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 20"
+    clock.now += 18.5
     assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 1"
     clock.now += 1
     assert await outcome(door, wrong("nobody"), ATTACKER) == "refused"
@@ -309,6 +311,52 @@ async def test_however_many_addresses_and_names_a_flood_has_memory_is_bounded(
 
 async def _never(_: object) -> bool:
     return False
+
+
+async def _mistake(logins: FailedLogins, address: str) -> None:
+    with logins.login(address):
+        await before_look_up("wrong", _never)
+        raise NotAuthenticated("wrong secret")
+
+
+async def test_what_holds_takes_nothing_of_what_all_have_together_either(db: Database) -> None:
+    """However many banks log in, from however many addresses, a mistake of somebody is still looked at."""
+    logins = FailedLogins(db, Rate(1, 3600), clock=Clock())
+    for number in range(2 * ALL_TOGETHER):
+        with logins.login(f"10.0.0.{number}"):
+            await before_look_up("good", _never)
+
+    with pytest.raises(NotAuthenticated):
+        await _mistake(logins, ATTACKER)
+
+
+async def test_who_is_refused_for_what_all_have_used_up_loses_none_of_its_own(db: Database) -> None:
+    """Once there is something again, its first mistake is looked at."""
+    clock = Clock()
+    logins = FailedLogins(db, Rate(1, 3600), clock=clock)
+    for number in range(ALL_TOGETHER):
+        with pytest.raises(NotAuthenticated):
+            await _mistake(logins, f"10.0.0.{number}")
+    with pytest.raises(TooManyRequests):
+        await _mistake(logins, BANK)
+    clock.now += 3600 / ALL_TOGETHER
+
+    with pytest.raises(NotAuthenticated):
+        await _mistake(logins, BANK)
+
+
+def test_credentials_that_failed_after_all_are_remembered_for_a_moment_and_no_more_than_some() -> None:
+    """Who has thousands of revoked tokens pushes the first of them out."""
+    clock = Clock()
+    logins = FailedLogins(clock=clock)
+    for number in range(5_000):
+        logins.note_failed(b"%d" % number)
+
+    assert len(logins._failed) < 5_000
+    assert logins.failed_just_now(b"4999")
+    assert not logins.failed_just_now(b"0")
+    clock.now += 1
+    assert not logins.failed_just_now(b"4999")
 
 
 async def test_without_a_limit_every_login_is_looked_at(db: Database, identifier: Identifier) -> None:
