@@ -240,3 +240,12 @@ def test_ed25519_is_taken() -> None:
     )
 
     assert certificates.of_file(whole.public_bytes(Encoding.PEM)).thumbprint == thumbprint(whole)
+
+
+def test_what_is_larger_than_any_certificate_is_not_read() -> None:
+    """It would be good otherwise; a proxy that passes a client's own header on shall not have us parse megabytes."""
+    padded = escaped_pem(certificate()) + "%0A" * 5_500
+
+    assert certificates.shown(padded[: 16 * 1024 - 1].rsplit("%0A", 1)[0]).thumbprint is not None
+    with pytest.raises(NotAuthenticated):
+        certificates.shown(padded)

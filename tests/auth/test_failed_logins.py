@@ -1,9 +1,10 @@
 """Failed logins are bounded in what they cost, and keep nobody out whose credential holds."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -21,7 +22,7 @@ from taxii_server.storage.engine import Database
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.certified import byte_sequence, certificate, thumbprint
 from tests.auth.forge import ISSUER
-from tests.auth.issuer import running
+from tests.auth.issuer import RSA_KEYS, Issuer, running
 from tests.auth.test_identify import basic
 from tests.domain.test_allowances import Clock
 
@@ -82,7 +83,9 @@ async def test_after_too_many_failures_an_address_has_to_wait(door: Door, clock:
     await flood(door, ATTACKER)
 
     assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 20"
-    clock.now += 19
+    clock.now += 0.5
+    assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 20"
+    clock.now += 18.5
     assert await outcome(door, wrong("nobody"), ATTACKER) == "wait 1"
     clock.now += 1
     assert await outcome(door, wrong("nobody"), ATTACKER) == "refused"
@@ -165,6 +168,71 @@ async def test_a_thief_behind_the_banks_own_nat_keeps_it_out_with_nothing_it_sto
             assert not (await outcome(door, stolen, ATTACKER, byte_sequence(own))).startswith(("wait", "refused"))
 
 
+RETIRED = "UPDATE signing_keys SET verifies_until = now()"
+ENDED = {
+    "secret": ("UPDATE client_secrets SET expires_at = now()",),
+    "certificate": ("DELETE FROM client_certificates",),
+    "token": (RETIRED,),
+    "bound": (RETIRED, "DELETE FROM client_certificates"),
+    "outside": ("UPDATE issuers SET removed_at = now()",),
+}
+OF_ALL = (
+    "UPDATE clients SET revoked_at = now()",
+    "UPDATE clients SET expires_at = now()",
+    "UPDATE members SET suspended_at = now()",
+    "UPDATE members SET removed_at = now()",
+)
+
+
+@pytest.mark.parametrize("kind", ENDED)
+async def test_what_has_ended_does_not_pass_for_what_holds(
+    door: Door, north: Issued, keys: SigningKeys, alliance: Alliance, clock: Clock, kind: str
+) -> None:
+    """So a flood of it costs no look-up each, and keeps nobody out."""
+    own = certificate()
+    claims: dict[str, Any] = {
+        "kid": (await keys.current()).kid,
+        "issuer": ISSUER,
+        "lifetime": timedelta(minutes=5),
+        "rights": BOTH,
+    }
+    for ending in ENDED[kind] + OF_ALL:
+        client = alliance.client("north")
+        alliance.execute("DELETE FROM client_certificates")
+        alliance.certificate(client.row, own)
+        key = await keys.current()
+        claims |= {"kid": key.kid, "client_id": client.client_id}
+        with ExitStack() as stack:
+            bank = (
+                stack.enter_context(running())
+                if kind == "outside"
+                else Issuer("https://bank.example", {"rsa": RSA_KEYS[0]})
+            )
+            alliance.issuer("bank", bank.url, jwks_uri=bank.jwks_uri, audience=ISSUER)
+            alliance.execute("UPDATE clients SET issuer = 'bank', subject = 'siem' WHERE id = %s", client.row)
+            authorization, shown = {
+                "secret": (basic(client.client_id, client.secret), None),
+                "certificate": (None, byte_sequence(own)),
+                "token": ("Bearer " + tokens.issue(key.private_key, **claims), None),
+                "bound": (
+                    "Bearer " + tokens.issue(key.private_key, **claims, certificate=thumbprint(own)),
+                    byte_sequence(own),
+                ),
+                "outside": (f"Bearer {bank.token(aud=ISSUER)}", None),
+            }[kind]
+            await flood(door, ATTACKER)
+            assert await outcome(door, authorization, ATTACKER, shown) == client.client_id
+            alliance.execute(ending)
+            clock.now += 1
+            assert (await outcome(door, authorization, ATTACKER, shown)).startswith("wait"), ending
+        alliance.execute("UPDATE members SET suspended_at = NULL, removed_at = NULL")
+        alliance.execute("UPDATE issuers SET removed_at = NULL")
+        alliance.execute("DELETE FROM signing_keys")
+        alliance.execute("UPDATE clients SET issuer = NULL, subject = NULL")
+        alliance.execute("DELETE FROM issuers")
+        clock.now += 3600
+
+
 async def test_a_certificate_that_needs_its_secret_costs_no_look_up_without_it(
     door: Door, north: Issued, alliance: Alliance
 ) -> None:
@@ -176,8 +244,13 @@ async def test_a_certificate_that_needs_its_secret_costs_no_look_up_without_it(
 
     with statements(Engine) as sent:
         assert (await outcome(door, None, ATTACKER, byte_sequence(own))).startswith("wait")
+        with pytest.raises(TooManyRequests), door.logins.login(ATTACKER):
+            await door.identifier.client("another", None, byte_sequence(own))
     assert sent == []
     assert await outcome(door, basic(north.client_id, north.secret), ATTACKER, byte_sequence(own)) == north.client_id
+    alliance.must_show(north.row, "any")
+    with pytest.raises(TooManyRequests), door.logins.login(ATTACKER):
+        await door.identifier.client("another", None, byte_sequence(own))
 
 
 async def test_what_becomes_valid_is_let_in_within_a_second(
@@ -309,6 +382,52 @@ async def test_however_many_addresses_and_names_a_flood_has_memory_is_bounded(
 
 async def _never(_: object) -> bool:
     return False
+
+
+async def _mistake(logins: FailedLogins, address: str) -> None:
+    with logins.login(address):
+        await before_look_up("wrong", _never)
+        raise NotAuthenticated("wrong secret")
+
+
+async def test_what_holds_takes_nothing_of_what_all_have_together_either(db: Database) -> None:
+    """However many banks log in, from however many addresses, a mistake of somebody is still looked at."""
+    logins = FailedLogins(db, Rate(1, 3600), clock=Clock())
+    for number in range(2 * ALL_TOGETHER):
+        with logins.login(f"10.0.0.{number}"):
+            await before_look_up("good", _never)
+
+    with pytest.raises(NotAuthenticated):
+        await _mistake(logins, ATTACKER)
+
+
+async def test_who_is_refused_for_what_all_have_used_up_loses_none_of_its_own(db: Database) -> None:
+    """Once there is something again, its first mistake is looked at."""
+    clock = Clock()
+    logins = FailedLogins(db, Rate(1, 3600), clock=clock)
+    for number in range(ALL_TOGETHER):
+        with pytest.raises(NotAuthenticated):
+            await _mistake(logins, f"10.0.0.{number}")
+    with pytest.raises(TooManyRequests):
+        await _mistake(logins, BANK)
+    clock.now += 3600 / ALL_TOGETHER
+
+    with pytest.raises(NotAuthenticated):
+        await _mistake(logins, BANK)
+
+
+def test_credentials_that_failed_after_all_are_remembered_for_a_moment_and_no_more_than_some() -> None:
+    """Who has thousands of revoked tokens pushes the first of them out."""
+    clock = Clock()
+    logins = FailedLogins(clock=clock)
+    for number in range(5_000):
+        logins.note_failed(b"%d" % number)
+
+    assert len(logins._failed) < 5_000
+    assert logins.failed_just_now(b"4999")
+    assert not logins.failed_just_now(b"0")
+    clock.now += 1
+    assert not logins.failed_just_now(b"4999")
 
 
 async def test_without_a_limit_every_login_is_looked_at(db: Database, identifier: Identifier) -> None:

@@ -228,7 +228,7 @@ def test_the_demo_is_well() -> None:
     """As a new user: start the demo, take what it prints, look at it from outside."""
     with running_demo() as demo:
         discovery = re.findall(r"discovery +(\S+)", demo.said)[0]
-        secrets = re.findall(r"(?:reads|writes too) +(\S+)\s+(txs_\w+)", demo.said)
+        secrets = re.findall(r"(?:reads|writes too) +(\S+)[^\n]*\n\s+(txs_\w+)", demo.said)
         results = [check(discovery, "--client", name, "--json", stdin=secret) for name, secret in secrets]
         shown = check(discovery.removesuffix("taxii2/"), "--client", secrets[0][0], stdin=secrets[0][1])
 

@@ -12,11 +12,13 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from taxii_server.domain.access import Whole
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.errors import DatabaseGone, NotAuthenticated
+from taxii_server.operations import activity as operations
 from taxii_server.operations.activity import Activity, Read
 from taxii_server.storage import activity as storage
 from taxii_server.storage.activity import MOST_FAILURES, LastPoll
@@ -416,6 +418,59 @@ async def test_a_running_worker_saves_now_and_then_and_when_it_ends(database: Sh
         patient.answered(client, at(2), 200)
 
     assert known(alliance)[1][client][:3] == (2, 0, at(2))
+
+
+async def test_a_batch_whose_answer_was_lost_counts_once(database: Shaky, alliance: Alliance) -> None:
+    """It comes again as it was, with what happened since in a batch of its own."""
+    client = alliance.client("north").row
+    activity = Activity(database, HOUR)
+    activity.answered(client, at(1), 200)
+    database.fault = "answer lost"
+    await activity.save()
+    activity.answered(client, at(2), 200)
+    database.fault = None
+    await activity.save()
+
+    assert known(alliance)[1][client][:3] == (2, 0, at(2))
+
+
+async def test_a_worker_ends_though_its_database_hangs(
+    database: Shaky, alliance: Alliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops it doesn't wait for long, and nothing of it goes on afterwards."""
+    before = asyncio.all_tasks()
+    begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def hangs(*_: object, **__: object) -> AsyncIterator[Connection]:
+        begun.set()
+        await asyncio.sleep(3600)
+        async with Database.write(database) as connection:
+            yield connection
+
+    monkeypatch.setattr(database, "write", hangs)
+    monkeypatch.setattr(operations, "_LAST_WORD", 0.01)
+    activity = Activity(database, timedelta(milliseconds=1))
+    async with asyncio.timeout(20):
+        async with activity.running():
+            activity.answered(alliance.client("north").row, at(1), 200)
+            await begun.wait()
+        assert asyncio.all_tasks() == before
+
+
+async def test_saving_waits_for_nobody_s_disk_and_not_for_long(database: Shaky) -> None:
+    """What may be lost with the last moments is not worth a client's time."""
+    async with database.write() as connection:
+        await storage.save(connection, uuid4(), 1, [], [])
+        kept = await connection.execute(
+            text(
+                "SELECT current_setting('synchronous_commit'), current_setting('lock_timeout'),"
+                " current_setting('statement_timeout')"
+            )
+        )
+        assert tuple(kept.one()) == ("off", "2s", "5s")
+    async with database.statement() as connection:
+        assert (await connection.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"
 
 
 async def test_what_is_long_gone_is_forgotten(database: Shaky, alliance: Alliance) -> None:

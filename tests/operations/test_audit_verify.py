@@ -42,6 +42,9 @@ members:
 ISSUER = "https://taxii.example.org"
 COLUMNS = ("stream", "seq", "at", "act", "who", "details", "digest")
 NORTH = "member:north-bank"
+OTHER_CHARACTER = (
+    "SET signed = overlay(signed placing CASE substr(signed, {0}, 1) WHEN 'x' THEN 'y' ELSE 'x' END from {0} for 1)"
+)
 
 
 @dataclass
@@ -272,7 +275,7 @@ async def test_a_wholly_rewritten_audit_is_found_by_a_head_from_outside(scene: S
     assert flaw.what.endswith("rewritten here or before, after 2")
 
 
-@pytest.mark.parametrize("attack", ["SET signed = overlay(signed placing 'x' from {} for 1)", None])
+@pytest.mark.parametrize("attack", [OTHER_CHARACTER, None])
 async def test_signed_heads_are_held_to_their_checkpoints(scene: Scene, attack: str | None) -> None:
     """A changed character anywhere in one, and one that is gone."""
     for seq in (1, 2, 3):
@@ -324,3 +327,16 @@ async def test_keys_that_are_gone_from_the_database_are_still_known(scene: Scene
     finally:
         scene.owner.execute("INSERT INTO signing_keys SELECT * FROM saved_keys")
         scene.owner.execute("DROP TABLE saved_keys")
+
+
+async def test_no_checkpoint_takes_the_place_of_one_that_was_cut_off(scene: Scene) -> None:
+    """Where only the signed head is left, the server makes no more of them, and says why."""
+    with scene.restored():
+        scene.owner.execute("DELETE FROM audit_events WHERE stream = %s AND seq > 2", (HEADS,))
+        await members.suspend(scene.db, "harbour-bank")
+        await members.resume(scene.db, "harbour-bank")
+        left = scene.rows()
+        with pytest.raises(OperatorError, match="cut checkpoints off"):
+            await audit_heads.make(scene.db, scene.keys, ISSUER, wait=True)
+
+        assert scene.rows() == left

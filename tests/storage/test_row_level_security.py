@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -148,6 +149,38 @@ async def test_a_transaction_that_failed_leaves_nothing_behind(one_connection: D
         with pytest.raises((DataError, ProgrammingError)):
             async with one_connection.statement() as connection:
                 await connection.execute(select(object_versions))
+
+
+@pytest.mark.parametrize("mode", ["read", "write"])
+async def test_a_transaction_that_is_cancelled_leaves_nothing_behind(
+    one_connection: Database, feeds: list[Feed], mode: str
+) -> None:
+    """Wherever it was: at its beginning, in a statement, at its commit. The next one finds a connection that is bare."""
+
+    async def work() -> None:
+        async with getattr(one_connection, mode)(feeds[0].whole()) as connection:
+            await connection.execute(select(func.count()).select_from(object_versions))
+            await connection.execute(text("SELECT pg_sleep(0.002)"))
+
+    for turn in range(10):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(turn * 0.001)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        async with one_connection.statement() as connection:
+            bare = (
+                await connection.execute(
+                    text(
+                        "SELECT coalesce(current_setting('taxii.collection', true), ''),"
+                        " coalesce(current_setting('taxii.clearance', true), ''),"
+                        " current_setting('transaction_read_only')"
+                    )
+                )
+            ).one()
+            with pytest.raises((DataError, ProgrammingError)):
+                await connection.execute(select(object_versions))
+        assert tuple(bare) == ("", "", "off")
 
 
 async def test_nothing_is_stored_or_changed_outside(one_connection: Database, feeds: list[Feed]) -> None:

@@ -102,6 +102,7 @@ async def behind_uvicorn(app: FastAPI, listener: socket.socket) -> AsyncIterator
             access_log=False,
             server_header=False,
             log_config=None,
+            proxy_headers=False,
             timeout_graceful_shutdown=5,
         ),
     )

@@ -322,6 +322,34 @@ async def test_behind_a_trusted_proxy_addresses_are_those_of_clients(exchange: E
     assert became == [401, 401, 401, 429, 401]
 
 
+async def test_who_comes_back_when_told_is_let_in() -> None:
+    """Retry-After is in whole seconds, and never a fraction too short."""
+    clock = Clock()
+    limits = ClientLimits(Rate(1, 10), 1, clock=clock)
+    (await limits.enter(NORTH))()
+    clock.now += 0.5
+    with pytest.raises(TooManyRequests) as refusal:
+        await limits.enter(NORTH)
+    assert refusal.value.retry_after == 10
+    clock.now += refusal.value.retry_after
+
+    (await limits.enter(NORTH))()
+
+
+async def test_however_many_tokens_a_client_loops_with_memory_is_bounded() -> None:
+    """Each of them is known again only as long as it is among the last."""
+    limits = ClientLimits(Rate(1, 3600), 1, clock=Clock())
+    (await limits.enter(NORTH, "first"))()
+    for number in range(5_000):
+        with pytest.raises(TooManyRequests):
+            await limits.enter(NORTH, f"token {number}")
+
+    assert len(limits._refused) < 5_000
+    with pytest.raises(TooManyRequests):
+        limits.refuse_again("token 4999")
+    limits.refuse_again("token 0")
+
+
 async def test_the_defaults_let_a_full_sync_pass() -> None:
     """A million objects in pages of a hundred, faster than any worker serves them, and as many pushes as fit at once."""
     clock = Clock()

@@ -42,7 +42,8 @@ async def test_a_client_that_its_own_bank_vouches_for(module_database_urls: Data
 
     assert pushed.json()["success_count"] == 1
     assert (polled.status_code, len(polled.json()["objects"])) == (200, 1)
-    assert len(sent) == 2
+    # the caller statement, the page, and its row of the disclosure ledger
+    assert len(sent) == 3
     assert (unsure.status_code, unsure.json()["error_code"], unsure.headers["retry-after"]) == (
         503,
         "issuer-unavailable",

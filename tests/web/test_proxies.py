@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
-from taxii_server.web.proxies import Forwarded, TrustedProxies, client_address
+from taxii_server.domain.errors import NotAuthenticated
+from taxii_server.web.proxies import Forwarded, TrustedProxies, client_address, client_certificate
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -81,3 +84,85 @@ async def test_unless_told_nobody_is_trusted(peer: str) -> None:
 async def test_a_longer_list_than_anybody_chains_costs_little() -> None:
     """Nothing but the last hops is read, however many a client sends."""
     assert await seen("10.0.0.7", "192.168.0.9," * 100_000 + "198.51.100.1") == "198.51.100.1"
+
+
+async def shown(peer: str | None, *headers: tuple[str, str], name: str | None = "Client-Cert") -> str | None:
+    """Send a request with these headers; give what everything behind takes for the client's certificate."""
+    found = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(client_certificate(scope))
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "client": None if peer is None else (peer, 4711),
+        "headers": [(one.encode(), value.encode("latin-1")) for one, value in headers],
+    }
+    await Forwarded(app, TrustedProxies(PROXIES), name)(scope, None, None)  # type: ignore[arg-type] # neither is called
+    (certificate,) = found
+    return certificate
+
+
+def ignored() -> float:
+    """How many headers came from somebody who is no proxy."""
+    return REGISTRY.get_sample_value("taxii_client_certificate_headers_ignored_total") or 0
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "certificate"),
+    [
+        ("10.0.0.7", (), None),
+        ("10.0.0.7", (("client-cert", ":AA==:"),), ":AA==:"),
+        ("10.0.0.7", (("client-cert", " :AA==: "),), ":AA==:"),
+        ("10.0.0.7", (("client-cert", ""),), ""),
+        ("::ffff:10.0.0.7", (("client-cert", ":AA==:"),), ":AA==:"),
+        ("fd00::1", (("client-cert", ":AA==:"),), ":AA==:"),
+        # others may read them as the same name; we don't
+        ("10.0.0.7", (("client_cert", ":AA==:"), ("x-client-cert", ":AA==:")), None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_trusted_proxy_hands_a_certificate_over(
+    peer: str, headers: tuple[tuple[str, str], ...], certificate: str | None
+) -> None:
+    """In the one header that was configured, however the setting spells its letters."""
+    assert await shown(peer, *headers) == certificate
+    assert await shown(peer, *headers, name="CLIENT-cert") == certificate
+    assert await shown(peer, *headers, name=None) is None
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.5", "10.0.0.8", "127.0.0.1", "not-an-address", None])
+async def test_from_anybody_else_a_certificate_is_as_if_it_weren_t_there(peer: str | None) -> None:
+    """Whatever they say of a proxy beside it; it is counted each time, and told once."""
+    before = ignored()
+    with capture_logs() as logs:
+        assert await shown(peer, ("client-cert", ":AA==:"), ("x-forwarded-for", "10.0.0.7")) is None
+    assert await shown(peer, ("client-cert", "one"), ("client-cert", "two")) is None
+
+    assert ignored() == before + 2
+    assert [(log["event"], log["peer"]) for log in logs] == [("client_certificate_ignored", peer or "unknown")]
+
+
+async def test_an_attempt_is_told_once() -> None:
+    """Else whoever reaches the port fills the log with warnings."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer nothing."""
+
+    middleware = Forwarded(app, TrustedProxies(PROXIES), "Client-Cert")
+    with capture_logs() as logs:
+        for number in range(20):
+            scope: dict[str, Any] = {
+                "type": "http",
+                "client": (f"203.0.113.{number}", 1),
+                "headers": [(b"client-cert", b"x")],
+            }
+            await middleware(scope, None, None)  # type: ignore[arg-type] # neither is called
+    assert len(logs) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [(":AA==:", ":AA==:"), ("", ":AA==:"), (":AA==:", ""), ("", "")])
+async def test_a_certificate_that_is_handed_over_twice_refuses_the_request(one: str, other: str) -> None:
+    """One of the two may be the client's own word, which the proxy didn't take away."""
+    with pytest.raises(NotAuthenticated):
+        await shown("10.0.0.7", ("client-cert", one), ("client-cert", other))

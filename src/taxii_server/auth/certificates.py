@@ -85,7 +85,7 @@ def shown(header: str | None) -> Shown:
     return Shown(certificate.thumbprint)
 
 
-def of_file(octets: bytes) -> Certificate:
+def of_file(octets: bytes, *, even_expired: bool = False) -> Certificate:
     """Read a client's certificate from a file, PEM or DER, for an operator.
 
     Raises:
@@ -114,7 +114,7 @@ def of_file(octets: bytes) -> Certificate:
         raise OperatorError(f"This file holds no certificate that can be read: {error}") from error
     if problem is not None:
         raise OperatorError(problem)
-    if certificate.not_after <= datetime.now(UTC):
+    if not even_expired and certificate.not_after <= datetime.now(UTC):
         raise OperatorError(f"This certificate expired on {certificate.not_after:%Y-%m-%d}.")
     return certificate
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from taxii_server.cli import context, output, paste
+from taxii_server.cli import client_certificates, context, output, paste
 from taxii_server.cli.context import Place
 from taxii_server.domain.access import BOTH, Right
+from taxii_server.operations import client_certificates as certifying
 from taxii_server.operations import clients, consumers, durations
 from taxii_server.operations.clients import IssuedClient, TiedClient
 from taxii_server.operations.consumers import Consumer, Patience
 from taxii_server.storage.engine import Database
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Clients: the software of members.")
+
+app.add_typer(client_certificates.app, name="certificate")
+app.command("require")(client_certificates.require)
 
 _ClientId = Annotated[str, typer.Argument(metavar="ID", help="The client's id.", show_default=False)]
 
@@ -51,11 +56,23 @@ def issue(
     subject: Annotated[
         str | None, typer.Option(metavar="VALUE", help="What the issuer's tokens call it, with --issuer.")
     ] = None,
+    certificate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="It must show this certificate, and has no secret; repeatable."),
+    ] = None,
+    and_secret: Annotated[
+        bool, typer.Option("--and-secret", help="With --certificate: a secret too, and it must show both.")
+    ] = False,
     json: output.AsJson = False,
 ) -> None:
     """Issue a client to a member. Its secret is shown once."""
     if (issuer is None) is not (subject is None):
         raise typer.BadParameter("--issuer and --subject go together")
+    if certificate and issuer is not None:
+        raise typer.BadParameter("--issuer and --certificate don't go together: an issuer binds tokens itself")
+    if and_secret and not certificate:
+        raise typer.BadParameter("--and-secret goes with --certificate; without one there is a secret anyway")
+    shown = [client_certificates.of_file(file) for file in certificate or ()]
     wanted: dict[str, Any] = {
         "member": member,
         "name": name,
@@ -65,7 +82,10 @@ def issue(
     }
     with context.place() as here:
         here.need_schema()
-        if issuer is None:
+        if shown:
+            certified = partial(certifying.issue, certificates=shown, and_secret=and_secret, **wanted)
+            client_certificates.tell(here, here.run(certified), json=json)
+        elif issuer is None:
             _tell(here, here.run(partial(clients.issue, **wanted)), json=json)
         else:
             _tell_tied(here, here.run(partial(clients.tie, issuer=issuer, subject=str(subject), **wanted)), json=json)
@@ -104,7 +124,19 @@ def list_clients(json: output.AsJson = False) -> None:
         output.as_json(listed)
         return
     output.table(
-        ("CLIENT", "MEMBER", "RIGHTS", "COLLECTIONS", "STATE", "SECRETS", "ISSUER", "ISSUED", "EXPIRES"),
+        (
+            "CLIENT",
+            "MEMBER",
+            "RIGHTS",
+            "COLLECTIONS",
+            "STATE",
+            "MUST SHOW",
+            "SECRETS",
+            "CERTIFICATES",
+            "ISSUER",
+            "ISSUED",
+            "EXPIRES",
+        ),
         [
             (
                 one.client_id,
@@ -112,7 +144,9 @@ def list_clients(json: output.AsJson = False) -> None:
                 one.rights,
                 "all granted" if one.collections is None else one.collections,
                 one.state,
+                one.authentication,
                 one.secrets,
+                one.certificates,
                 one.issuer,
                 one.created_at,
                 one.expires_at,

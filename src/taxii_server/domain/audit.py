@@ -41,6 +41,8 @@ class Act(StrEnum):
     CLIENT_CHANGED = "client_changed"
     CLIENT_ROTATED = "client_rotated"
     CLIENT_REVOKED = "client_revoked"
+    CERTIFICATE_ADDED = "certificate_added"
+    CERTIFICATE_REMOVED = "certificate_removed"
     MEMBER_SUSPENDED = "member_suspended"
     MEMBER_RESUMED = "member_resumed"
     TOKEN_ISSUED = "token_issued"  # noqa: S105 - the name of an act

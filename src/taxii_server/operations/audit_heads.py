@@ -8,6 +8,7 @@ it, and nothing is written where nothing moved.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from taxii_server.auth import audit_heads
 from taxii_server.auth.audit_heads import FORM, SignedHead
 from taxii_server.domain.audit import HEADS, SERVER, Act, Entry
 from taxii_server.domain.audit_chain import Head, checkpoints, read_checkpoint
-from taxii_server.domain.errors import TaxiiServerError
+from taxii_server.domain.errors import OperatorError, TaxiiServerError
 from taxii_server.storage import audit
 from taxii_server.storage import audit_reading as reading
 
@@ -44,6 +45,10 @@ _ROWS: Final = 200
 _A_DAY: Final = timedelta(hours=24)
 _FOREVER: Final = 2**62
 _PATIENCE: Final = 3  # seconds, when the server stops
+_CUT_OFF: Final = (
+    "The next checkpoint was signed once already: somebody cut checkpoints off. No more are made; run taxii-server audit "
+    "verify with the last head that was kept outside."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,10 @@ class Heads:
     async def _once(self, unless_younger: timedelta | None) -> None:
         try:
             made = await make(self.db, self.keys, self.issuer, unless_younger=unless_younger)
-        except TaxiiServerError as error:
+        except Exception as error:  # noqa: BLE001 - the server goes on, and so does the making of heads
             HEADS_FAILED.labels("made").inc()
-            log.warning("audit_head_failed", reason=error.title)
+            reason = error.title if isinstance(error, TaxiiServerError) else type(error).__name__
+            log.warning("audit_head_failed", reason=reason)
             return
         if made is None:
             return
@@ -99,7 +105,7 @@ async def make(
     """Write a checkpoint down and sign it; None if no stream moved, another one is being made, or the last is fresh.
 
     Raises:
-        OperatorError: if the signing keys were sealed with another TAXII_SECRET_KEY.
+        OperatorError: if the signing keys were sealed with another TAXII_SECRET_KEY, or checkpoints were cut off.
     """
     key = await keys.current()
     async with db.write(turn=HEADS) as connection:
@@ -124,7 +130,9 @@ async def make(
         signed = audit_heads.sign(
             key.private_key, kid=key.kid, issuer=issuer, seq=place.seq, digest=place.digest, at=place.at
         )
-        await reading.add_signed(connection, place.seq, signed)
+        if not await reading.add_signed(connection, place.seq, signed):
+            _broken(Head(HEADS, place.seq, place.digest))
+            raise OperatorError(_CUT_OFF)
     return audit_heads.read(signed)
 
 
@@ -176,7 +184,12 @@ async def _known(connection: Connection) -> tuple[dict[str, Head], bool]:
 def _append(file: Path, line: str) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, line.encode() + b"\n")
+        before = os.fstat(descriptor).st_size
+        octets = line.encode() + b"\n"
+        if os.write(descriptor, octets) < len(octets):
+            # half a line would spoil the next one
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

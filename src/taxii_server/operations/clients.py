@@ -12,7 +12,7 @@ import structlog
 
 from taxii_server.auth import secrets
 from taxii_server.domain import permissions
-from taxii_server.domain.access import BOTH, Collection, Principal, Right, TrustGroup
+from taxii_server.domain.access import BOTH, Authentication, Collection, Principal, Right, TrustGroup
 from taxii_server.domain.audit import OPERATOR, Act, Entry, of_member
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.words import did_you_mean
@@ -54,7 +54,8 @@ class TiedClient:
 class ListedClient:
     """A client as a list shows it.
 
-    `collections` names those it was narrowed to, None if it wasn't; `issuer` is the slug of who vouches for it.
+    `collections` names those it was narrowed to, None if it wasn't; `issuer` is the slug of who vouches for it;
+    `authentication` is what it must show; `secrets` and `certificates` count those that hold.
     """
 
     client_id: str
@@ -69,6 +70,8 @@ class ListedClient:
     secrets: int
     issuer: str | None
     subject: str | None
+    authentication: Authentication
+    certificates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,10 @@ async def issue(
         OperatorError: if the member or a collection is unknown, the member has no grant for a named collection, or it
             has a live client of that name.
     """
-    issued = IssuedClient(_new_id(member, name), secrets.generate())
+    issued = IssuedClient(new_id(member, name), secrets.generate())
     async with db.write() as connection:
         wanted = NewClient(issued.client_id, name, rights, None, expires_in)
-        client = await _add(connection, member, wanted, collections)
+        client = await add_to(connection, member, wanted, collections)
         await storage.add_secret(connection, client, secrets.digest(issued.client_secret))
     log.info("client_issued", client_id=issued.client_id, member=member, rights=sorted(rights))
     return issued
@@ -144,22 +147,23 @@ async def tie(
         same = await storage.tied(connection, issuer, subject)
         if same is not None:
             raise OperatorError(f"{issuer} vouches for {same} by that subject already: revoke that first.")
-        client_id = _new_id(member, name)
-        await _add(
+        client_id = new_id(member, name)
+        await add_to(
             connection, member, NewClient(client_id, name, rights, None, expires_in, issuer, subject), collections
         )
     log.info("client_issued", client_id=client_id, member=member, rights=sorted(rights), issuer=issuer)
     return TiedClient(client_id, trusted.issuer, trusted.audience, trusted.claim, subject)
 
 
-def _new_id(member: str, name: str) -> str:
+def new_id(member: str, name: str) -> str:
+    """Make the id of a member's new client."""
     if not SLUG.fullmatch(name):
         message = f"{name!r} can't name a client: use 1 to 63 small letters, digits or '-', with no '-' at the ends."
         raise OperatorError(message)
     return f"{member}.{name}.{token_hex(4)}"
 
 
-async def _add(connection: Connection, member: str, client: NewClient, collections: Sequence[str]) -> int:
+async def add_to(connection: Connection, member: str, client: NewClient, collections: Sequence[str]) -> int:
     """Add a client to a member, narrowed to collections if some are named."""
     if not client.rights:
         raise OperatorError("A client needs a right: read, write, or both.")
@@ -184,6 +188,7 @@ async def _add(connection: Connection, member: str, client: NewClient, collectio
         "expires_in": None if client.expires_in is None else client.expires_in.total_seconds(),
         "issuer": client.issuer,
         "subject": client.subject,
+        "must_show": client.authentication.value,
     }
     await audit.append_locking(connection, Entry(of_member(member), Act.CLIENT_ISSUED, OPERATOR, told))
     return added
@@ -210,6 +215,11 @@ async def rotate(db: Database, client_id: str, *, overlap: timedelta = OVERLAP) 
                 f"{client_id} has no secret: {client.issuer} vouches for it. What it signs in with is changed there."
             )
             raise OperatorError(message)
+        if client.authentication is Authentication.CERTIFICATE:
+            raise OperatorError(
+                f"{client_id} has no secret, and must show its certificate: give it another with taxii-server client "
+                "certificate add, or first let a secret do with taxii-server client require."
+            )
         await storage.end_secrets(connection, client.id, overlap=overlap)
         await storage.add_secret(connection, client.id, secrets.digest(issued.client_secret))
         rotated = {"client": client_id, "overlap": overlap.total_seconds()}
@@ -316,6 +326,8 @@ def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
         secrets=client.secrets,
         issuer=client.issuer,
         subject=client.subject,
+        authentication=client.authentication,
+        certificates=client.certificates,
     )
 
 

@@ -63,7 +63,7 @@ FRESH = text("""
     SELECT coalesce((SELECT at > clock_timestamp() - CAST(:than AS interval)
                        FROM audit_events WHERE stream = 'heads' ORDER BY seq DESC LIMIT 1), false)
 """)
-ADD_SIGNED = text("INSERT INTO audit_heads (seq, signed) VALUES (:seq, :signed)")
+ADD_SIGNED = text("INSERT INTO audit_heads (seq, signed) VALUES (:seq, :signed) ON CONFLICT (seq) DO NOTHING")
 SIGNED = text("SELECT seq, signed FROM audit_heads WHERE seq > :seq ORDER BY seq LIMIT :rows")
 NEWEST_SIGNED = text("SELECT signed FROM audit_heads ORDER BY seq DESC LIMIT 1")
 
@@ -79,9 +79,9 @@ async def fresh(connection: Connection, than: timedelta) -> bool:
     return bool((await connection.execute(FRESH, {"than": than})).scalar_one())
 
 
-async def add_signed(connection: Connection, seq: int, signed: str) -> None:
-    """Keep the signed head of a checkpoint."""
-    await connection.execute(ADD_SIGNED, {"seq": seq, "signed": signed})
+async def add_signed(connection: Connection, seq: int, signed: str) -> bool:
+    """Keep the signed head of a checkpoint; False if there is one of that number already."""
+    return (await connection.execute(ADD_SIGNED, {"seq": seq, "signed": signed})).rowcount > 0
 
 
 async def newest_signed(connection: Connection) -> str | None:

@@ -77,11 +77,6 @@ async def remove(connection: Connection, client: int, thumbprint: bytes) -> bool
     return removed.one_or_none() is not None
 
 
-async def remove_all(connection: Connection, client: int) -> None:
-    """Take all of a client's certificates."""
-    await connection.execute(delete(client_certificates).where(client_certificates.c.client == client))
-
-
 def _certificate(row: Row[Any]) -> StoredCertificate:
     return StoredCertificate(
         thumbprint=bytes(row.thumbprint),

@@ -10,16 +10,16 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, delete, func, insert, literal, select, update
 
-from taxii_server.domain.access import Right
+from taxii_server.domain.access import Authentication, Right
 from taxii_server.storage.engine import Connection
-from taxii_server.storage.tables import client_secrets, clients, grants, members
+from taxii_server.storage.tables import client_certificates, client_secrets, clients, grants, members
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     """A client and whether its member is suspended; `issuer` and `subject` where an outside issuer vouches for it.
 
-    `collections` is None where it may use all of its member's, `secrets` counts those that hold now.
+    `collections` is None where it may use all of its member's, `secrets` and `certificates` count those that hold now.
     """
 
     id: int
@@ -37,6 +37,8 @@ class Client:
     secrets: int
     issuer: str | None = None
     subject: str | None = None
+    authentication: Authentication = Authentication.ANY
+    certificates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,20 @@ class NewClient:
     expires_in: timedelta | None
     issuer: str | None = None
     subject: str | None = None
+    authentication: Authentication = Authentication.ANY
 
 
 _EXPIRED = func.coalesce(clients.c.expires_at <= func.now(), False)
 _HOLDS = client_secrets.c.expires_at.is_(None) | (client_secrets.c.expires_at > func.now())
 _SECRETS = (
     select(func.count()).where(client_secrets.c.client == clients.c.id, _HOLDS).correlate(clients).scalar_subquery()
+)
+
+_CERTIFICATES = (
+    select(func.count())
+    .where(client_certificates.c.client == clients.c.id, client_certificates.c.not_after > func.now())
+    .correlate(clients)
+    .scalar_subquery()
 )
 
 
@@ -66,6 +76,7 @@ def _clients() -> Select[Any]:
         members.c.suspended_at.is_not(None).label("suspended"),
         _EXPIRED.label("expired"),
         _SECRETS.label("secrets"),
+        _CERTIFICATES.label("certificates"),
     ).join(members)
 
 
@@ -123,6 +134,7 @@ async def add(connection: Connection, member_id: int, client: NewClient) -> int:
         "expires_at": None if client.expires_in is None else func.now() + literal(client.expires_in),
         "issuer": client.issuer,
         "subject": client.subject,
+        "authentication": client.authentication,
     }
     added = await connection.execute(insert(clients).values(values).returning(clients.c.id))
     return int(added.scalar_one())
@@ -131,6 +143,11 @@ async def add(connection: Connection, member_id: int, client: NewClient) -> int:
 async def add_secret(connection: Connection, client: int, digest: bytes) -> None:
     """Let a client in with the secret of this digest as well."""
     await connection.execute(insert(client_secrets).values(client=client, digest=digest))
+
+
+async def require(connection: Connection, client: int, authentication: Authentication) -> None:
+    """Set what a client must show from now on."""
+    await connection.execute(update(clients).where(clients.c.id == client).values(authentication=authentication))
 
 
 async def end_secrets(connection: Connection, client: int, *, overlap: timedelta) -> None:
@@ -157,9 +174,10 @@ async def end_secrets(connection: Connection, client: int, *, overlap: timedelta
 
 
 async def revoke(connection: Connection, client: int) -> None:
-    """Refuse a client from now on, for good, and forget its secrets."""
+    """Refuse a client from now on, for good, and forget its secrets and certificates."""
     await connection.execute(update(clients).where(clients.c.id == client).values(revoked_at=func.now()))
     await connection.execute(delete(client_secrets).where(client_secrets.c.client == client))
+    await connection.execute(delete(client_certificates).where(client_certificates.c.client == client))
 
 
 def _client(row: Row[Any]) -> Client:
@@ -179,4 +197,6 @@ def _client(row: Row[Any]) -> Client:
         secrets=row.secrets,
         issuer=row.issuer,
         subject=row.subject,
+        authentication=Authentication(row.authentication),
+        certificates=row.certificates,
     )
