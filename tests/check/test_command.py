@@ -224,6 +224,7 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
         yield octets
 
 
+@pytest.mark.slow
 def test_the_demo_is_well() -> None:
     """As a new user: start the demo, take what it prints, look at it from outside."""
     with running_demo() as demo:

@@ -103,6 +103,7 @@ def test_what_the_demo_prints_works_as_printed(folder: Path) -> None:
     assert re.findall(r"\btxs_\w+|\S+\.siem\.\w+", again)[:3] == re.findall(r"\btxs_\w+|\S+\.siem\.\w+", said)[:3]
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_other_databases_alone(folder: Path) -> None:
     """It has its own even where the settings name one; its secrets are its owner's alone."""
     settings = {

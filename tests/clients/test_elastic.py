@@ -85,6 +85,7 @@ async def test_it_follows_next_with_and_without_added_after(feed: Feed, repeats_
     assert feed.repeated_to(client.events) == []
 
 
+@pytest.mark.slow
 async def test_polls_beside_a_writer_miss_and_repeat_nothing(feed: Feed) -> None:
     """Its stored date, walk after walk, while somebody writes all the time."""
     client = Cel(Wire(feed.live, headers(feed.live)), f"{feed.url}objects/", limit=7)

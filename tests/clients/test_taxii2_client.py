@@ -310,6 +310,7 @@ async def test_its_own_token_scheme_is_401_with_the_challenges(live: Live) -> No
     assert ("Basic" in challenges, "Bearer" in challenges) == (True, True)
 
 
+@pytest.mark.slow
 async def test_walks_beside_a_writer_miss_and_repeat_nothing(feed: Feed) -> None:
     """§3.5: pages of every version while somebody writes: all that was there when it began, and nothing twice."""
     collection = Collection(feed.url, **_basic(feed.live))

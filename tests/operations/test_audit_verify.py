@@ -165,6 +165,47 @@ async def test_a_changed_byte_in_any_row_is_named(scene: Scene, column: str) -> 
         assert {flaw.seq for flaw in found} == {row.seq}
 
 
+NO_DIGEST = "A" * 43
+UNREADABLE = {
+    "an instant without end": ("at", "'infinity'"),
+    "an instant before all": ("at", "'-infinity'"),
+    "an instant after all years": ("at", "'20000-01-01Z'"),
+    "an instant before Christ": ("at", "'0044-03-15Z BC'"),
+    "nested too deeply": ("details", "repeat('[', 100000)"),
+    "a number too long": ("details", "repeat('9', 100000)"),
+    "no object": ("details", "'[]'"),
+    "no key": ("details", """'{"key":{"kty":1}}'"""),
+    "a number without end": (
+        "details",
+        f"""'{{"heads":[["x",1e999,"{NO_DIGEST}"]],"part":1,"parts":1,"whole":true}}'""",
+    ),
+    "a part without end": ("details", """'{"heads":[],"part":1e999,"parts":1,"whole":true}'"""),
+    "no number of ours": (
+        "details",
+        f"""'{{"heads":[["x",{"9" * 20},"{NO_DIGEST}"]],"part":1,"parts":1,"whole":true}}'""",
+    ),
+    "no text of ours": (
+        "details",
+        f"""'{{"heads":[["a\\u0000\\ud800",1,"{NO_DIGEST}"]],"part":1,"parts":1,"whole":true}}'""",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+async def test_what_cannot_even_be_read_is_named_like_any_other_change(scene: Scene, how: str) -> None:
+    """One byte of a stored instant can make it one that Python doesn't have. It is named, exported, and stops no head."""
+    column, change = UNREADABLE[how]
+    for row in (scene.rows(HEADS)[0], scene.rows("keys")[0]):
+        with scene.restored():
+            scene.change(row, column, change)
+            found = await scene.flaws()
+            exported = [act async for act in audit.export(scene.db)]
+            await audit_heads.make(scene.db, scene.keys, ISSUER)
+
+        assert {(flaw.stream, flaw.seq) for flaw in found} == {(row.stream, row.seq)}
+        assert len(exported) == len(scene.rows())
+
+
 @pytest.mark.parametrize("column", ["stream", "seq"])
 async def test_a_row_that_is_moved_away_is_missed(scene: Scene, column: str) -> None:
     """A byte of the stream's name or of the number: it is missing where it was."""

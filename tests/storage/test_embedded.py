@@ -82,6 +82,7 @@ def test_whoever_leaves_last_stops_it(data_dir: Path) -> None:
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.slow
 def test_many_may_come_and_go_at_once(data_dir: Path) -> None:
     """Whoever is in has a database, whatever others do at the door."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

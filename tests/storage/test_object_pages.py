@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from taxii_server.storage.embedded import DatabaseUrls
     from taxii_server.storage.object_pages import Served
 
+    History = list[list[Columns] | tuple[int, ...]]
+    Question = tuple[Filter, int | None, Level, int, int]
+
 IDS = [stix_id(1), stix_id(2), stix_id(3, "malware"), stix_id(4, "ipv4-addr")]
 SECONDS = range(3)
 
@@ -83,36 +86,44 @@ questions = st.tuples(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(history=histories, asked=st.lists(questions, min_size=20, max_size=40))
 def test_pages_hold_what_the_rule_selects(
-    database_urls: DatabaseUrls,
-    history: list[list[Columns] | tuple[int, ...]],
-    asked: list[tuple[Filter, int | None, Level, int, int]],
+    module_database_urls: DatabaseUrls, history: History, asked: list[Question]
 ) -> None:
     """§3.3, §3.4: every page walk gives what the rule selects, each version once, oldest addition first.
 
     For every combination of versions, forms, levels, filters, page sizes, late arrivals and deletions, and for every
     clearance, by `next`.
     """
-
-    async def play() -> None:
-        database = Database(database_urls.server, connections=2)
-        try:
-            feed = await Feed(database).create()
-            dates = await _play(feed, history)
-            await _kept_levels_are_right(feed)
-            for want, rank, clearance, limit, page_bytes in asked:
-                after = None if rank is None else ([BEGINNING, *dates])[rank % (len(dates) + 1)]
-                question = Filter(after, want.ids, want.types, want.versions, want.forms)
-                await _same_as_the_rule(feed, question, clearance, Bounds(limit, page_bytes))
-        finally:
-            await database.close()
-
-    asyncio.run(play())
+    asyncio.run(_compare(module_database_urls, history, asked))
 
 
-async def _play(feed: Feed, history: list[list[Columns] | tuple[int, ...]]) -> list[datetime]:
+@pytest.mark.slow
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(history=histories, asked=st.lists(questions, min_size=20, max_size=40))
+def test_pages_hold_what_the_rule_selects_at_length(
+    module_database_urls: DatabaseUrls, history: History, asked: list[Question]
+) -> None:
+    """The same, many more of them."""
+    asyncio.run(_compare(module_database_urls, history, asked))
+
+
+async def _compare(urls: DatabaseUrls, history: History, asked: list[Question]) -> None:
+    database = Database(urls.server, connections=2)
+    try:
+        feed = await Feed(database).create()
+        dates = await _play(feed, history)
+        await _kept_levels_are_right(feed)
+        for want, rank, clearance, limit, page_bytes in asked:
+            after = None if rank is None else ([BEGINNING, *dates])[rank % (len(dates) + 1)]
+            question = Filter(after, want.ids, want.types, want.versions, want.forms)
+            await _same_as_the_rule(feed, question, clearance, Bounds(limit, page_bytes))
+    finally:
+        await database.close()
+
+
+async def _play(feed: Feed, history: History) -> list[datetime]:
     """Carry a history out; give every date that was handed out, those of removed versions too."""
     dates: set[datetime] = set()
     for step in history:

@@ -71,6 +71,7 @@ async def test_pollers_get_every_version_once_under_concurrent_writers(
     assert (outcome.missed, outcome.repeated) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_without_the_clocks_lock_pollers_would_miss_versions(
     fresh_exchange: Exchange,
     nodes: list[httpx.AsyncClient],

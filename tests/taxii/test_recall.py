@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from taxii_server.domain.audit import Content, digest_of
+from taxii_server.domain.timestamps import to_taxii
 from tests.auth.alliance import BOTH
 from tests.factories import TLP1, TLP2, custom, indicator, indicator_2_0, ipv4, marking, stix_id, tlp2
 from tests.taxii.alliance import TAXII, Exchange, assert_error
@@ -390,6 +392,40 @@ async def test_each_recall_is_in_the_audit(exchange: Exchange) -> None:
     assert who == f"north/{exchange.clients['north'].client_id}"
     assert json.loads(details)["telling"] == [told["versions"][0]["date_added"]]
     assert "not for the audit" not in details
+
+
+@pytest.mark.parametrize("outcome", ["revoked", "deleted"])
+async def test_what_came_or_went_by_a_recall_is_held_by_a_digest(exchange: Exchange, outcome: str) -> None:
+    """As of every other addition and deletion: the act says how many versions, when added, and exactly which."""
+    one = version(new()) if outcome == "revoked" else ipv4(value="192.0.2.219")
+    of = one["id"]
+    await exchange.add(one)
+    rows = """SELECT date_added, stix_id, form, version, digest, member FROM object_versions
+               WHERE stix_id = %s ORDER BY date_added"""
+    before = exchange.alliance.execute(rows, of)
+    told = await recalled(exchange, of)
+    after = exchange.alliance.execute(rows, of)
+    [(details,)] = exchange.alliance.execute(
+        "SELECT details FROM audit_events WHERE act = 'object_recalled' AND details LIKE %s", f"%{of}%"
+    )
+    said = json.loads(details)
+    moved = [Content(*row) for row in (after[len(before) :] if outcome == "revoked" else before)]
+
+    assert told["outcome"] == said["outcome"] == outcome
+    assert (said["versions"], said["digest"]) == (1, digest_of(moved))
+    assert said["first"] == said["last"] == to_taxii(moved[0].date_added)
+
+
+async def test_a_recall_of_what_was_revoked_already_says_that_nothing_came(exchange: Exchange) -> None:
+    """It is an act, and holds no version."""
+    of = new()
+    await exchange.add(version(of, revoked=True))
+    await recalled(exchange, of)
+    [(details,)] = exchange.alliance.execute(
+        "SELECT details FROM audit_events WHERE act = 'object_recalled' AND details LIKE %s", f"%{of}%"
+    )
+
+    assert (json.loads(details)["versions"], json.loads(details)["digest"]) == (0, digest_of([]))
 
 
 async def test_a_full_quota_stops_no_recall(exchange: Exchange) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from taxii_server.domain.audit import START, Written
 
 DIGEST_BYTES: Final = 32
+_LAST_SEQ: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,19 @@ def read_checkpoint(details: str) -> Checkpoint:
     Raises:
         ValueError: if it is no checkpoint.
     """
-    said = json.loads(details)
     try:
-        heads = tuple(Head(str(stream), int(seq), decode(digest)) for stream, seq, digest in said["heads"])
+        said = json.loads(details)
+        heads = tuple(_head(stream, seq, digest) for stream, seq, digest in said["heads"])
         return Checkpoint(heads, int(said["part"]), int(said["parts"]), bool(said["whole"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError("no checkpoint") from error
+
+
+def _head(stream: object, seq: object, digest: object) -> Head:
+    """Read a head; nothing that couldn't be asked of the database gets there, whoever wrote it."""
+    if not isinstance(stream, str) or not stream.isprintable() or type(seq) is not int or not 0 < seq <= _LAST_SEQ:
+        raise ValueError("no head")
+    return Head(stream, seq, decode(digest))
 
 
 class Chains:

@@ -140,11 +140,11 @@ async def _chains(
 def _learn(known: dict[str, dict[str, Any]], row: Written) -> None:
     try:
         key = json.loads(row.details).get("key")
-    except (ValueError, AttributeError):
+        if isinstance(key, dict):
+            # by its own thumbprint, so that none is taken for another
+            known.setdefault(audit_heads.thumbprint(key), key)
+    except (ValueError, AttributeError, RecursionError):
         return
-    if isinstance(key, dict):
-        # by its own thumbprint, so that none is taken for another
-        known.setdefault(audit_heads.thumbprint(key), key)
 
 
 async def _checkpoints(
@@ -316,7 +316,7 @@ def as_exported(row: Written) -> dict[str, Any]:
     """Give an act as programs get it; details that are no JSON, because somebody changed them, as their text."""
     try:
         details = json.loads(row.details)
-    except ValueError:
+    except (ValueError, RecursionError):
         details = row.details
     return {
         "stream": row.stream,

@@ -182,13 +182,15 @@ async def _known(connection: Connection) -> tuple[dict[str, Head], bool]:
 
 
 def _append(file: Path, line: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # not blocking: a pipe that nobody reads is a failure, and no reason to hang
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
         before = os.fstat(descriptor).st_size
         octets = line.encode() + b"\n"
         if os.write(descriptor, octets) < len(octets):
-            # half a line would spoil the next one
-            os.ftruncate(descriptor, before)
+            # half a line would spoil the next one; what can only be appended to keeps it
+            with suppress(PermissionError):
+                os.ftruncate(descriptor, before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:

@@ -31,16 +31,15 @@ async def write(
     contents: Sequence[Content],
     told: Mapping[str, Any] = NOTHING_MORE,
 ) -> None:
-    """Write down that versions came or went, with what is `told` besides. The collection's clock must be locked."""
+    """Write down that versions came or went, with what is `told` besides. The collection's clock must be locked.
+
+    None did where a recall found the object revoked already.
+    """
     # a large push must not hold up everybody else's requests
     large = len(contents) > _FEW
     digest = await asyncio.to_thread(audit.digest_of, contents) if large else audit.digest_of(contents)
-    dates = [one.date_added for one in contents]
-    details = {
-        "versions": len(contents),
-        "first": to_taxii(min(dates)),
-        "last": to_taxii(max(dates)),
-        "digest": digest,
-        **told,
-    }
+    details: dict[str, Any] = {"versions": len(contents), "digest": digest, **told}
+    if contents:
+        dates = [one.date_added for one in contents]
+        details |= {"first": to_taxii(min(dates)), "last": to_taxii(max(dates))}
     await storage.append(connection, Entry(audit.of_collection(collection_id), act, who, details))

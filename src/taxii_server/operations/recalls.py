@@ -17,14 +17,14 @@ import structlog
 
 from taxii_server.domain import audit, permissions
 from taxii_server.domain.additions import Store
-from taxii_server.domain.audit import Act, Entry
+from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.errors import NotFound
 from taxii_server.domain.recalls import Outcome, heads
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
+from taxii_server.operations import content_audit
 from taxii_server.operations.recall_recipients import by_member, recipients
 from taxii_server.operations.revoking import revocation
-from taxii_server.storage import audit as audit_rows
 from taxii_server.storage import bounds, clocks, object_writes, recalls, removals, statuses, stored_versions
 from taxii_server.storage.recalls import Recall, Telling
 
@@ -124,8 +124,10 @@ async def carry_out(
         if dry_run:
             return Recalled(recall, changed=True)
         if outcome is Outcome.REVOKED:
-            recall = replace(recall, telling=await _tell(connection, target, trust_group_id, clock, visible, plan))
+            telling, contents = await _tell(connection, target, trust_group_id, clock, visible, plan)
+            recall = replace(recall, telling=telling)
         else:
+            contents = [one.content for one in visible]
             await removals.remove(
                 connection,
                 target.collection_id,
@@ -137,13 +139,13 @@ async def carry_out(
         recall = await recalls.add(connection, target.collection_id, recall)
         details = {
             "object": stix_id,
+            # which tells whether the versions of the digest came or went
             "outcome": outcome.value,
             "withdrawn": [to_taxii(date) for date in recall.withdrawn],
             "telling": [to_taxii(one.date_added) for one in recall.telling],
             **told,
         }
-        entry = Entry(audit.of_collection(target.collection_id), Act.OBJECT_RECALLED, who, details)
-        await audit_rows.append(connection, entry)
+        await content_audit.write(connection, target.collection_id, Act.OBJECT_RECALLED, who, contents, details)
     log.info("object_recalled", collection_id=str(target.collection_id), outcome=outcome.value)
     return Recalled(recall, changed=True)
 
@@ -190,12 +192,12 @@ async def _tell(
     clock: Clock,
     visible: Sequence[StoredVersion],
     plan: Revocation,
-) -> tuple[Telling, ...]:
-    """Add the revoked versions, with a status of their own; give them and those that said so already."""
+) -> tuple[tuple[Telling, ...], list[Content]]:
+    """Add the revoked versions, with a status of their own; give them with those that said so already, and what was added."""
     names = {one.date_added: one.version for one in visible}
     telling = tuple(Telling(one.date_added, names[one.date_added]) for one in plan.already)
     if not plan.new:
-        return telling
+        return telling, []
     status_id, requested_at = uuid4(), datetime.now(UTC)
     writable = permissions.telling(target, _contributor(target, visible))
     if target.member is None:
@@ -213,4 +215,9 @@ async def _tell(
         member=writable.member,
         client=target.client,
     )
-    return (*telling, *(Telling(one.place.date_added, one.version) for one in added))
+    contents = [
+        Content(one.place.date_added, stix_id, one.place.form, one.version, columns.digest, writable.member)
+        for (columns, _), one in zip(plan.new, outcomes, strict=True)
+        if isinstance(one, Store)
+    ]
+    return (*telling, *(Telling(one.place.date_added, one.version) for one in added)), contents

@@ -31,23 +31,26 @@ ENDS = text("""
     SELECT stream, seq, digest FROM ends
 """)
 
+# An instant outside of the years that Python has was never written by us. It is read as the nearest one there is, which
+# doesn't match the digest either.
+
 # The next acts in the order of stream and number. Walks pk_audit_events.
 AFTER = text("""
-    SELECT stream, seq, at, act, who, details, digest
+    SELECT stream, seq, least(greatest(at, '0001-01-01Z'), '9999-12-31Z') AS at, act, who, details, digest
       FROM audit_events
      WHERE (stream, seq) > (:stream, :seq)
      ORDER BY stream, seq LIMIT :rows
 """)
 # The next acts of one stream. Walks pk_audit_events.
 OF_STREAM = text("""
-    SELECT stream, seq, at, act, who, details, digest
+    SELECT stream, seq, least(greatest(at, '0001-01-01Z'), '9999-12-31Z') AS at, act, who, details, digest
       FROM audit_events
      WHERE stream = :stream AND seq > :seq
      ORDER BY seq LIMIT :rows
 """)
 # The acts before one of a stream, newest first. Walks pk_audit_events back.
 BACK = text("""
-    SELECT stream, seq, at, act, who, details, digest
+    SELECT stream, seq, least(greatest(at, '0001-01-01Z'), '9999-12-31Z') AS at, act, who, details, digest
       FROM audit_events
      WHERE stream = :stream AND seq < :seq
      ORDER BY seq DESC LIMIT :rows
@@ -58,9 +61,11 @@ AT = text("""
       FROM unnest(CAST(:streams AS text[]), CAST(:numbers AS bigint[])) AS asked (stream, seq)
       JOIN audit_events ON audit_events.stream = asked.stream AND audit_events.seq = asked.seq
 """)
-# Whether the last checkpoint is younger than that.
+# Whether the last checkpoint is younger than that. One that is of the future, after the database's clock was set back,
+# doesn't hold up those to come.
 FRESH = text("""
-    SELECT coalesce((SELECT at > clock_timestamp() - CAST(:than AS interval)
+    SELECT coalesce((SELECT at BETWEEN clock_timestamp() - CAST(:than AS interval)
+                                   AND clock_timestamp() + CAST(:than AS interval)
                        FROM audit_events WHERE stream = 'heads' ORDER BY seq DESC LIMIT 1), false)
 """)
 ADD_SIGNED = text("INSERT INTO audit_heads (seq, signed) VALUES (:seq, :signed) ON CONFLICT (seq) DO NOTHING")

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 from prometheus_client import Counter
+from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -117,6 +118,7 @@ class Database:
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=False)
                 yield connection
+                await _refuse_if_failed(connection)
                 await connection.commit()
 
     async def close(self) -> None:
@@ -150,6 +152,14 @@ def waiting_for_database() -> Iterator[None]:
     """Count the time inside as spent with the database: somebody else's statement is waited for."""
     with _timed():
         yield
+
+
+async def _refuse_if_failed(connection: AsyncConnection) -> None:
+    """See to it that a failure which somebody passed over is no silent one: PostgreSQL would answer COMMIT by rolling back."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    if driver is not None and driver.info.transaction_status == TransactionStatus.INERROR:
+        message = "a statement failed and was passed over: nothing of this transaction would be stored"
+        raise RuntimeError(message)
 
 
 @asynccontextmanager
