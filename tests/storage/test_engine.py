@@ -29,10 +29,14 @@ async def database(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
 
 async def test_a_failure_that_was_passed_over_is_no_success(database: Database) -> None:
     """PostgreSQL would answer COMMIT with a rollback and no word; the next transaction is none the worse."""
-    with pytest.raises(RuntimeError, match="nothing of this transaction would be stored"):
+
+    async def pass_over() -> None:
         async with database.write() as connection:
             with suppress(DataError):
                 await connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(RuntimeError, match="nothing of this transaction would be stored"):
+        await pass_over()
 
     async with database.write() as connection:
         assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
