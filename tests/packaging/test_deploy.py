@@ -78,4 +78,4 @@ def test_the_init_script_makes_the_roles_that_migrations_and_server_need() -> No
             owned = connection.execute("SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole")
 
             assert owned.fetchone() == (0,)
-            assert connection.execute("SELECT count(*) FROM object_versions").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM collections").fetchone() == (0,)

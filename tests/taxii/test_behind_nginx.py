@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -211,6 +214,29 @@ async def test_tls_is_as_the_standard_asks(
     else:
         with pytest.raises(httpx.ConnectError):
             await proxied.poll(context=context)
+
+
+async def test_a_resumed_session_has_the_certificate_it_began_with(proxied: Proxied) -> None:
+    """The proxy need not ask again, and tells the same; what was taken away meanwhile is refused all the same."""
+    address = urlsplit(proxied.url)
+    context = proxied.context(proxied.own, minimum_version=ssl.TLSVersion.TLSv1_2)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    request = f"GET {proxied.live.path()} HTTP/1.1\r\nHost: x\r\nAccept: {TAXII}\r\nConnection: close\r\n\r\n"
+
+    def ask(session: ssl.SSLSession | None) -> tuple[int, bool, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", address.port or 0), timeout=30) as raw,
+            context.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as tls,
+        ):
+            tls.sendall(request.encode())
+            status = int(tls.recv(12).split()[1])
+            return status, bool(tls.session_reused), tls.session
+
+    status, resumed, session = await asyncio.to_thread(ask, None)
+    assert (status, resumed) == (200, False)
+    assert (await asyncio.to_thread(ask, session))[:2] == (200, True)
+    proxied.live.alliance.execute("DELETE FROM client_certificates")
+    assert (await asyncio.to_thread(ask, session))[:2] == (401, True)
 
 
 async def test_the_log_has_the_client_s_own_address(proxied: Proxied, capsys: pytest.CaptureFixture[str]) -> None:
