@@ -60,6 +60,9 @@ def verify(
     jwks: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The JWK Set whose keys those heads must be signed with.")
     ] = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Hold what is stored against it, too: reads every version.")
+    ] = False,
     json: output.AsJson = False,
 ) -> None:
     """Go through the whole audit and name every place that isn't what was written. Exits with 4 if there is one."""
@@ -69,7 +72,7 @@ def verify(
         here.need_schema()
 
         async def looked(db: Database) -> Verified:
-            return await audit.verify(db, exported, trusted, lambda done: progress(done, None))
+            return await audit.verify(db, exported, trusted, lambda done: progress(done, None), content=content)
 
         found = here.run(looked)
     if json:
@@ -82,6 +85,7 @@ def verify(
                 "exported_heads": found.exported_heads,
                 "covered_until": found.covered_until,
                 "uncovered": found.uncovered,
+                "content": found.content,
                 "flaws": found.flaws,
                 "more_flaws": found.more,
             }
@@ -112,6 +116,12 @@ def _show(found: Verified) -> None:
         f"{output.count(found.checkpoints, 'checkpoint')}"
     )
     print(f"All is as it was written: {looked_at}." if found.sound else f"Looked at {looked_at}.")
+    if found.content is not None:
+        print(f"{found.content.versions} versions that were ever added were held against it.")
+        if found.content.from_before:
+            print(
+                f"{found.content.from_before} versions are from before there was an audit: nothing says what they were."
+            )
     if found.uncovered:
         print(
             f"{output.count(found.uncovered, 'act')} came after the last checkpoint; nothing would show if the last of them were cut off."

@@ -88,7 +88,8 @@ OPERATOR: Final = "operator"
 SERVER: Final = "server"
 """Who did what nobody asked for at the moment: retention, a key past its time, a checkpoint."""
 
-STREAM: Final = re.compile(r"alliance|keys|heads|collection:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|member:\S+")
+COLLECTION: Final = re.compile(r"collection:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What the name of a collection's stream looks like."""
 
 START: Final = bytes(32)
 """What the first act of a stream is chained to."""

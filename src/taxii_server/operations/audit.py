@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from taxii_server.auth import audit_heads
-from taxii_server.domain.audit import HEADS, KEYS
+from taxii_server.domain.audit import ALLIANCE, COLLECTION, HEADS, KEYS, Act
 from taxii_server.domain.audit_chain import Chains, Checkpoint, Flaw, Head, hold_against, read_checkpoint
 from taxii_server.domain.errors import NotAuthenticated, OperatorError
+from taxii_server.operations import audit_content
+from taxii_server.operations.audit_content import Compared
 from taxii_server.storage import audit_reading as reading
 from taxii_server.storage import signing_keys
 
@@ -34,12 +36,13 @@ class Verified:
     streams: int = 0
     acts: int = 0
     checkpoints: int = 0
-    signed_heads: int = 0
     exported_heads: int = 0
+    content: Compared | None = None
     covered_until: datetime | None = None
     uncovered: int = 0
     flaws: list[Flaw] = field(default_factory=list)
     more: int = 0
+    created: set[str] = field(default_factory=set, repr=False)
     _told: set[tuple[str, int | None]] = field(default_factory=set, repr=False)
 
     @property
@@ -93,8 +96,10 @@ async def verify(
     exported: Iterable[SignedHead] = (),
     trusted: Mapping[str, dict[str, Any]] | None = None,
     progress: Progress | None = None,
+    *,
+    content: bool = False,
 ) -> Verified:
-    """Go through the whole audit, and hold it against heads that were kept outside.
+    """Go through the whole audit, and hold it against heads that were kept outside; with `content` what is stored, too.
 
     Those must be signed with a `trusted` key; None trusts the keys that the database knows.
 
@@ -111,6 +116,12 @@ async def verify(
     covered = await _checkpoints(db, found, ends, known)
     await _leftover_heads(db, found, ends.get(HEADS, 0))
     await _exported(db, found, list(exported), known if trusted is None else trusted, ends.get(HEADS, 0))
+    if content:
+        found.content = Compared()
+        collections = [stream for stream in ends if COLLECTION.fullmatch(stream)]
+        flaws = audit_content.compare(db, collections, found.created, found.content, progress or (lambda _: None))
+        async for flaw in flaws:
+            found.add([flaw])
     found.streams = len(ends)
     found.uncovered = sum(max(0, seq - covered.get(stream, 0)) for stream, seq in ends.items() if stream != HEADS)
     return found
@@ -130,6 +141,8 @@ async def _chains(
             ends[row.stream] = row.seq
             if row.stream == KEYS:
                 _learn(known, row)
+            elif row.stream == ALLIANCE and row.act == Act.COLLECTION_CREATED:
+                found.created.add(_collection_of(row))
         found.acts += len(rows)
         progress(found.acts)
         if len(rows) < _ROWS:
@@ -145,6 +158,13 @@ def _learn(known: dict[str, dict[str, Any]], row: Written) -> None:
             known.setdefault(audit_heads.thumbprint(key), key)
     except (ValueError, AttributeError, RecursionError):
         return
+
+
+def _collection_of(row: Written) -> str:
+    try:
+        return str(json.loads(row.details)["collection"]["id"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 async def _checkpoints(
@@ -170,7 +190,6 @@ async def _checkpoints(
                 found.add(_signature(row, signed.pop(row.seq, None), known))
                 found.checkpoints += 1
                 found.covered_until = row.at
-        found.signed_heads += len(signed)
         found.add(Flaw(HEADS, seq, "is signed as a checkpoint, and isn't one") for seq in signed)
         if len(rows) < _ROWS:
             return covered

@@ -124,10 +124,10 @@ async def carry_out(
         if dry_run:
             return Recalled(recall, changed=True)
         if outcome is Outcome.REVOKED:
-            telling, contents = await _tell(connection, target, trust_group_id, clock, visible, plan)
+            telling, contents, request = await _tell(connection, target, trust_group_id, clock, visible, plan)
             recall = replace(recall, telling=telling)
         else:
-            contents = [one.content for one in visible]
+            contents, request = [one.content for one in visible], {}
             await removals.remove(
                 connection,
                 target.collection_id,
@@ -143,6 +143,7 @@ async def carry_out(
             "outcome": outcome.value,
             "withdrawn": [to_taxii(date) for date in recall.withdrawn],
             "telling": [to_taxii(one.date_added) for one in recall.telling],
+            **request,
             **told,
         }
         await content_audit.write(connection, target.collection_id, Act.OBJECT_RECALLED, who, contents, details)
@@ -192,12 +193,15 @@ async def _tell(
     clock: Clock,
     visible: Sequence[StoredVersion],
     plan: Revocation,
-) -> tuple[tuple[Telling, ...], list[Content]]:
-    """Add the revoked versions, with a status of their own; give them with those that said so already, and what was added."""
+) -> tuple[tuple[Telling, ...], list[Content], dict[str, str]]:
+    """Add the revoked versions, with a status of their own.
+
+    Give them with those that said so already, what was added, and the status for the audit.
+    """
     names = {one.date_added: one.version for one in visible}
     telling = tuple(Telling(one.date_added, names[one.date_added]) for one in plan.already)
     if not plan.new:
-        return telling, []
+        return telling, [], {}
     status_id, requested_at = uuid4(), datetime.now(UTC)
     writable = permissions.telling(target, _contributor(target, visible))
     if target.member is None:
@@ -220,4 +224,8 @@ async def _tell(
         for (columns, _), one in zip(plan.new, outcomes, strict=True)
         if isinstance(one, Store)
     ]
-    return (*telling, *(Telling(one.place.date_added, one.version) for one in added)), contents
+    return (
+        (*telling, *(Telling(one.place.date_added, one.version) for one in added)),
+        contents,
+        {"status": str(status_id)},
+    )

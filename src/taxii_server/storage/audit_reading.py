@@ -55,6 +55,13 @@ BACK = text("""
      WHERE stream = :stream AND seq < :seq
      ORDER BY seq DESC LIMIT :rows
 """)
+# The first act of a kind in a stream. Walks pk_audit_events until it is met.
+FIRST = text("""
+    SELECT stream, seq, at, act, who, details, digest
+      FROM audit_events
+     WHERE stream = :stream AND act = :act
+     ORDER BY seq LIMIT 1
+""")
 # What stands at some places. Probes pk_audit_events.
 AT = text("""
     SELECT audit_events.stream, audit_events.seq, audit_events.digest
@@ -107,6 +114,11 @@ async def after(connection: Connection, stream: str, seq: int, rows: int) -> lis
 async def of_stream(connection: Connection, stream: str, seq: int, rows: int) -> list[Written]:
     """Give the acts of a stream after a number."""
     return _written(await connection.execute(OF_STREAM, {"stream": stream, "seq": seq, "rows": rows}))
+
+
+async def first_of(connection: Connection, stream: str, act: str) -> Written | None:
+    """Give the first act of this kind in a stream."""
+    return next(iter(_written(await connection.execute(FIRST, {"stream": stream, "act": act}))), None)
 
 
 async def back(connection: Connection, stream: str, seq: int, rows: int) -> list[Written]:
