@@ -125,3 +125,16 @@ async def test_a_key_is_not_passed_off_as_another(keys: SigningKeys) -> None:
         audit_heads.verify(audit_heads.read(text), other)
 
     assert refusal.value.reason == "the key is not the one that its kid names"
+
+
+@pytest.mark.parametrize(
+    "point",
+    [{"x": 1, "y": 2}, {"x": "AA", "y": "AA"}, {"x": "", "y": ""}, {"x": "\xe9", "y": "AA"}, {"x": None, "y": []}, {}],
+)
+def test_a_key_that_is_none_signed_nothing(point: dict[str, object]) -> None:
+    """Whoever owns the database can write down any key, and a head that names it: it is refused like a forged one."""
+    key = {"kty": "EC", "crv": "P-256", **point}
+    text = unsigned(header(audit_heads.thumbprint(key), typ=audit_heads.TYPE), SAID, bytes(64))
+
+    with pytest.raises(NotAuthenticated):
+        audit_heads.verify(audit_heads.read(text), key)

@@ -173,6 +173,7 @@ def test_a_client_that_has_ended_gets_none(run: Run, tmp_path: Path) -> None:
     assert stands(run, issued(run, "--certificate", file)["client_id"]) == ("certificate", 0, 1)
 
 
+@pytest.mark.slow
 def test_sixteen_are_enough(run: Run, tmp_path: Path) -> None:
     client_id = issued(run)["client_id"]
     key = ec.generate_private_key(ec.SECP256R1())

@@ -132,7 +132,7 @@ def test_in_a_members_name_only_its_own(run: Run, add: Add) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((HERE, ONE), f"{HERE} holds no {ONE}"),
+        ((HERE, ONE), f"{HERE}: There is no {ONE} here"),
         (("fraud-intel/indicator", ONE), "did you mean 'fraud-intel/indicators'"),
         ((HERE, ONE, "--as", "nobody"), "There is no member 'nobody'"),
         (("show", HERE, ONE), f"{ONE} was never recalled from {HERE}"),

@@ -212,3 +212,10 @@ def test_the_digest_of_content_tells_versions_apart() -> None:
 
     assert audit.digest_of([one, two]) == audit.digest_of([two, one])
     assert len({audit.digest_of([each, two]) for each in [one, *others]}) == len(others) + 1
+
+
+@pytest.mark.parametrize("seq", ["0", "-1", "9223372036854775808", "1.0", "true", '"1"', "1e999"])
+def test_a_checkpoint_names_acts_by_numbers_that_acts_have(seq: str) -> None:
+    """Anything else was not written by us, and couldn't be asked of the database."""
+    with pytest.raises(ValueError, match="no "):
+        read_checkpoint(f'{{"heads":[["alliance",{seq},"{"A" * 43}"]],"part":1,"parts":1,"whole":true}}')

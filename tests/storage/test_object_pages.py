@@ -100,7 +100,8 @@ def test_pages_hold_what_the_rule_selects(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(600)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories, asked=st.lists(questions, min_size=20, max_size=40))
 def test_pages_hold_what_the_rule_selects_at_length(
     module_database_urls: DatabaseUrls, history: History, asked: list[Question]

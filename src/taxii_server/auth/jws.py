@@ -136,7 +136,8 @@ def verify_signature(token: str, key: Mapping[str, Any], algorithm: str) -> None
     """
     try:
         jws.verify(token, dict(key), algorithms=[algorithm])
-    except JOSEError as error:
+    # a key with no point of its curve is nobody's, and jose doesn't say so with an error of its own
+    except (JOSEError, ValueError, TypeError) as error:
         raise NotAuthenticated("the signature is wrong") from error
 
 

@@ -107,11 +107,14 @@ def _show(found: Verified) -> None:
         print(f"✗ {flaw.stream}{'' if flaw.seq is None else f' {flaw.seq}'} {flaw.what}")
     if found.more:
         print(f"… and {found.more} more.")
-    looked_at = f"{found.acts} acts in {found.streams} streams, {found.checkpoints} checkpoints"
+    looked_at = (
+        f"{output.count(found.acts, 'act')} in {output.count(found.streams, 'stream')}, "
+        f"{output.count(found.checkpoints, 'checkpoint')}"
+    )
     print(f"All is as it was written: {looked_at}." if found.sound else f"Looked at {looked_at}.")
     if found.uncovered:
         print(
-            f"{found.uncovered} acts came after the last checkpoint; nothing would show if the last of them were cut off."
+            f"{output.count(found.uncovered, 'act')} came after the last checkpoint; nothing would show if the last of them were cut off."
         )
     if not found.exported_heads:
         print("No --head was given: whoever owns the database could have written all of it anew.")

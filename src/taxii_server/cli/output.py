@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -28,6 +29,8 @@ UNAVAILABLE: Final = 3
 FOUND_SOMETHING: Final = 4
 
 _WIDE: Final = 400
+_GAP: Final = 2
+"""Between two columns, as rich sets them."""
 
 STOPPED: Final = 130
 """What a shell gives a command that ended by SIGINT."""
@@ -83,17 +86,35 @@ def as_json(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], nothing: str) -> None:
-    """Print rows under their columns; `nothing` is said where there are none."""
+    """Print rows under their columns, or where a terminal is too narrow one field a line; `nothing` where there are none."""
     if not rows:
         print(nothing)
         return
-    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
+    cells = [[_cell(value) for value in row] for row in rows]
+    wide = sum(max(map(cell_len, column)) + _GAP for column in zip(columns, *cells, strict=True)) - _GAP
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else max(wide, _WIDE))
+    if wide > console.width:
+        _fields(console, columns, cells)
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
-    for row in rows:
-        shown.add_row(*(Text(_cell(value)) for value in row))
+        shown.add_column(column, no_wrap=True)
+    for row in cells:
+        shown.add_row(*map(Text, row))
     console.print(shown)
+
+
+def _fields(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A folded id is neither read nor copied, so fields keep to lines of their own."""
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        shown = Table(box=None, pad_edge=False, show_header=False)
+        shown.add_column(style="bold", no_wrap=True)
+        shown.add_column(overflow="fold")
+        for column, value in zip(columns, row, strict=True):
+            shown.add_row(Text(column), Text(value))
+        console.print(shown)
 
 
 def count(number: int, noun: str) -> str:

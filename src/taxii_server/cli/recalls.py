@@ -121,7 +121,7 @@ def show(collection: _Collection, stix_id: _Object, json: output.AsJson = False)
         return
     output.table(*_table([shown]), nothing="")
     print()
-    columns = ["MEMBER", "CLIENT", "RECEIVED", "FIRST", "LAST", "INFORMED", "LAST POLL", "SINCE"]
+    columns = ["MEMBER", "CLIENT", "RECEIVED", "FIRST", "LAST", "INFORMED", "LAST POLL", "POLLED SINCE"]
     rows = [
         [
             one.member,

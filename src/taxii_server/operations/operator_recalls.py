@@ -99,7 +99,7 @@ async def recall(
         except NotAllowed as error:
             refused.append(Refused(name, error.message or error.title))
         except NotFound:
-            refused.append(Refused(name, f"{name} holds no {stix_id}, and it was not recalled there."))
+            refused.append(Refused(name, f"There is no {stix_id} here, and it was not recalled either."))
     return Withdrawal(stix_id, dry_run, tuple(done), tuple(refused), () if everywhere else tuple(others))
 
 
