@@ -271,13 +271,16 @@ async def test_silent(own: Exchange, database: Database) -> None:
 
 
 async def test_failing(own: Exchange, database: Database) -> None:
-    """Requests of a client whose credentials hold come to nothing, again and again."""
+    """Requests of a client whose credentials hold come to nothing, again and again; once says nothing yet."""
     await poll(own)
-    for _ in range(2):
-        await own.get(own.path("objects/?limit=none", SCRATCH))
+    await own.get(own.path("objects/?limit=none", SCRATCH))
+    await saved(own)
+    once = await one(own, database)
+    await own.get(own.path("objects/?limit=none", SCRATCH))
     await saved(own)
     failing = await one(own, database)
 
+    assert (once.words, once.errors_in_row) == ("up to date", 1)
     assert (failing.words, failing.errors_in_row, failing.failed_status) == ("failing: 400, 2 in a row", 2, 400)
 
     await poll(own)

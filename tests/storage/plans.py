@@ -62,7 +62,7 @@ def fill(owner_url: str, versions: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One look at object_versions: by which index (None: all of it), and how many rows it read in all its rounds."""
+    """One look at a table: by which index (None: all of it), and how many rows it read in all its rounds."""
 
     index: str | None
     rows: int
@@ -84,8 +84,15 @@ def sent(database: Database) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
 
 
-async def scans(connection: Connection, statement: str, values: Mapping[str, Any], *, generic: bool) -> list[Scan]:
-    """Run a statement as prepared, planned for any values or for these, and tell how it went through the versions."""
+async def scans(
+    connection: Connection,
+    statement: str,
+    values: Mapping[str, Any],
+    *,
+    generic: bool,
+    table: str = "object_versions",
+) -> list[Scan]:
+    """Run a statement as prepared, planned for any values or for these, and tell how it went through a table."""
     names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
     numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found.group(1)) + 1}", statement).replace("%%", "%")
     driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -97,15 +104,15 @@ async def scans(connection: Connection, statement: str, values: Mapping[str, Any
     cursor = await driver.execute(sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}").format(call))
     [(plan,)] = await cursor.fetchall()
     await driver.execute("DEALLOCATE looked_at")
-    return list(_scans(plan[0]["Plan"]))
+    return list(_scans(plan[0]["Plan"], table))
 
 
-def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
+def _scans(node: Mapping[str, Any], table: str) -> Iterator[Scan]:
     if node["Node Type"] in {"Index Scan", "Index Only Scan", "Seq Scan"}:
-        if node.get("Relation Name") == "object_versions" and node["Actual Loops"]:
+        if node.get("Relation Name") == table and node["Actual Loops"]:
             read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             yield Scan(node.get("Index Name"), round(read * node["Actual Loops"]))
-    elif node["Node Type"] == "Bitmap Index Scan" and "object_versions" in node["Index Name"] and node["Actual Loops"]:
+    elif node["Node Type"] == "Bitmap Index Scan" and table in node["Index Name"] and node["Actual Loops"]:
         yield Scan(node["Index Name"], round(node["Actual Rows"] * node["Actual Loops"]))
     for child in node.get("Plans", []):
-        yield from _scans(child)
+        yield from _scans(child, table)

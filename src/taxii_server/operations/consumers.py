@@ -187,7 +187,8 @@ def _consumer(one: Known, waiting: Waiting, patience: Patience) -> Consumer:
 
 def _verdict(one: Known, reached: datetime | None, behind: timedelta | None, patience: Patience) -> tuple[Verdict, str]:
     """Judge in the order in which an operator would ask."""
-    last_failure = one.failures[0] if one.failures else None
+    # an object that isn't there is one honest 404: a failure alone says nothing yet
+    last_failure = one.failures[0] if len(one.failures) > 1 else None
     if one.refused is not None:
         verdict, words = Verdict.REFUSED, f"refused: {one.refused}"
     elif last_failure is not None and one.now - last_failure < patience.silent:

@@ -36,16 +36,19 @@ INSERT = text("""
            CAST(:way AS smallint[]), CAST(:number AS integer[]), CAST(:dates AS bytea[]))
 """)
 
-# Rows that may tell of some versions, in the order of the primary key, after a place in it. Walks pk_disclosures once a
-# fork, to the bound at most; `:lows` and `:highs` are the first and the last of the versions that a fork stands for. The
-# packed dates, which may lie outside the row, are read for what fits only; one row too many says that there are more.
+# Rows that may tell of some versions, in the order of the primary key, after a place in it. Walks pk_disclosures fork by fork
+# and stops where there are enough: the forks come sorted, so that only the rows of one are left to sort at a time. `:lows`
+# and `:highs` are the first and the last of the versions that a fork stands for. The packed dates, which may lie outside
+# the row, are read for what fits only; one row too many says that there are more.
 SPANNING = text("""
     WITH walked AS (
-        SELECT walk.*
-          FROM unnest(CAST(:forks AS bigint[]), CAST(:lows AS timestamptz[]), CAST(:highs AS timestamptz[]))
-               AS branch(fork, low, high)
+        SELECT branch.fork, walk.*
+          FROM (SELECT *
+                  FROM unnest(CAST(:forks AS bigint[]), CAST(:lows AS timestamptz[]), CAST(:highs AS timestamptz[]))
+                       AS branches(fork, low, high)
+                 ORDER BY fork) AS branch
          CROSS JOIN LATERAL (
-               SELECT ledger.fork, first_added, last_added, id, sent_at, member, client, way, number, dates
+               SELECT first_added, last_added, id, sent_at, member, client, way, number, dates
                  FROM disclosures AS ledger
                 WHERE collection_id = :collection AND ledger.fork = branch.fork
                   AND first_added <= branch.high AND last_added >= branch.low
@@ -54,7 +57,7 @@ SPANNING = text("""
                       CAST(:after_last AS timestamptz), CAST(:after_id AS bigint))
                 ORDER BY first_added, last_added, id
                 LIMIT :rows) AS walk
-         ORDER BY fork, first_added, last_added, id
+         ORDER BY branch.fork, first_added, last_added, id
          LIMIT :rows
     )
     SELECT fork, first_added, last_added, id, sent_at, member, client, way, number, fits,
