@@ -48,7 +48,9 @@ def test_an_export_is_json_lines_and_goes_on_where_it_stopped(run: Run, history:
     """Of all streams, of one from a number on, and from an instant on."""
     every = [json.loads(line) for line in run("audit", "export").out.splitlines()]
     alliance = [one for one in every if one["stream"] == "alliance"]
-    rest = [json.loads(line) for line in run("audit", "export", "--stream", "alliance", "--after", "2").out.splitlines()]
+    rest = [
+        json.loads(line) for line in run("audit", "export", "--stream", "alliance", "--after", "2").out.splitlines()
+    ]
     since = [json.loads(line) for line in run("audit", "export", "--since", every[-1]["at"]).out.splitlines()]
 
     assert len(every) == sum(one["acts"] for one in run("audit", "list", "--json").json)
