@@ -142,6 +142,7 @@ _RECALLED = _resource(
         )
     ),
     versions=_list(_resource("version date_added", version=_TEXT, date_added=_WHEN)),
+    more={"const": True},
 )
 RESOURCES: Final[dict[tuple[str, str], Schema]] = {
     ("GET", "/taxii2"): _resource(

@@ -8,10 +8,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Engine
 
 from taxii_server.domain.audit import Content, digest_of
 from taxii_server.domain.timestamps import to_taxii
-from tests.auth.alliance import BOTH
+from taxii_server.operations import disclosures
+from tests.auth.alliance import BOTH, statements
 from tests.factories import TLP1, TLP2, custom, indicator, indicator_2_0, ipv4, marking, stix_id, tlp2
 from tests.taxii.alliance import TAXII, Exchange, assert_error
 
@@ -554,3 +556,24 @@ async def test_a_recall_and_additions_at_once(exchange: Exchange) -> None:
         taken = [one for one, why in zip(later, said[:4] + said[5:], strict=True) if why is None]
         assert len(versions) == 2 + len(taken)
         assert max(versions, key=lambda one: one["modified"]).get("revoked") is True
+
+
+async def test_what_a_contributor_is_told_of_a_recall_costs_a_bounded_part_of_the_ledger(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object that was sent very often: the answer says that others may have had it."""
+    of = new()
+    await exchange.add(version(of, 1))
+    for _ in range(3):
+        assert await seen(exchange, of, "harbour")
+    await recalled(exchange, of)
+    whole = await standing(exchange, of)
+    monkeypatch.setattr(disclosures, "_ROWS_OF_AN_ANSWER", 1)
+    monkeypatch.setattr(disclosures, "_STATEMENTS_OF_AN_ANSWER", 2)
+    with statements(Engine) as sent:
+        part = await standing(exchange, of)
+
+    assert "more" not in whole
+    assert part["more"] is True
+    assert part["recipients"][0]["last"] < whole["recipients"][0]["last"]
+    assert len([one for one in sent if "FROM disclosures" in one]) == 2

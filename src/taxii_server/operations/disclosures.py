@@ -32,6 +32,9 @@ _ROWS_OF_AN_ANSWER: Final = 1_000
 _VERSIONS_OF_AN_ANSWER: Final = 100_000
 """The same for a contributor, who gets no more than one statement's worth an answer."""
 
+_STATEMENTS_OF_AN_ANSWER: Final = 10
+"""How many of those go into what a contributor is told of a recall."""
+
 
 @dataclass(slots=True)
 class Receipt:
@@ -58,17 +61,40 @@ class Received:
 Receipts = dict[Received, Receipt]
 
 
-async def received(database: Database, where: Traceable, dates: Sequence[datetime]) -> Receipts:
+@dataclass(slots=True)
+class Effort:
+    """How much of the ledger may be read for one question: rows and versions a statement, and statements."""
+
+    rows: int = _ROWS
+    versions: int = _VERSIONS
+    statements: int = 2**62
+
+    @classmethod
+    def of_an_answer(cls) -> Effort:
+        """What one answer to a contributor may cost."""
+        return cls(_ROWS_OF_AN_ANSWER, _VERSIONS_OF_AN_ANSWER, _STATEMENTS_OF_AN_ANSWER)
+
+    @property
+    def spent(self) -> bool:
+        """Whether no statement is left."""
+        return self.statements <= 0
+
+
+async def received(database: Database, where: Traceable, dates: Sequence[datetime], effort: Effort) -> Receipts:
     """Tell of some versions of a collection, by their `date_added`, to whom each was sent.
 
-    The ledger is read a bounded part at a time; memory holds what is given back.
+    The ledger is read a bounded part at a time; memory holds what is given back. Once `effort` is spent the rest is left
+    unread.
     """
     found: Receipts = {}
     for start in range(0, len(dates), _BATCH):
         some, place = dates[start : start + _BATCH], None
-        while True:
+        while not effort.spent:
+            effort.statements -= 1
             async with database.read(where) as connection:
-                entries = await storage.spanning(connection, where, some, place, rows=_ROWS, versions=_VERSIONS)
+                entries = await storage.spanning(
+                    connection, where, some, place, rows=effort.rows, versions=effort.versions
+                )
             await asyncio.to_thread(_gather, found, some, entries.entries)
             if not entries.more:
                 break
@@ -152,7 +178,7 @@ async def _trace(database: Database, where: Traceable, stix_id: str, name: str |
         versions += some
         if len(some) < _ROWS:
             break
-    receipts = await received(database, where, [version.date_added for version in versions])
+    receipts = await received(database, where, [version.date_added for version in versions], Effort())
     async with database.read() as connection:
         named = await storage.recipients(connection, list({what.recipient.client for what in receipts}))
         members = await storage.members(connection, list({version.member for version in versions}))

@@ -13,6 +13,7 @@ from taxii_server.domain.access import Recallable
 from taxii_server.domain.audit import Act, Entry
 from taxii_server.domain.errors import NotAllowed, NotFound, OperatorError
 from taxii_server.operations import recalls
+from taxii_server.operations.disclosures import Effort
 from taxii_server.operations.members import unknown
 from taxii_server.operations.recall_recipients import RecallRecipient, recipients
 from taxii_server.operations.transfer import named_collection
@@ -143,7 +144,7 @@ async def show(db: Database, *, collection: str, stix_id: str) -> Shown:
     async with db.read(permissions.operator_whole(where.collection.id)) as connection:
         found = await _last(connection, where, stix_id)
         shown = await _shown(connection, where, found)
-    had = await recipients(db, permissions.operator_traceable(where.collection.id), found)
+    had = await recipients(db, permissions.operator_traceable(where.collection.id), found, Effort())
     return replace(shown, recipients=had)
 
 

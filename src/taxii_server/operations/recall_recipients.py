@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from taxii_server.domain.access import Traceable
-    from taxii_server.operations.disclosures import Receipt, Receipts, Received
+    from taxii_server.operations.disclosures import Effort, Receipt, Receipts, Received
     from taxii_server.storage.engine import Database
     from taxii_server.storage.recalls import Recall
 
@@ -59,15 +59,16 @@ class RecipientMember:
     polled_since: bool
 
 
-async def recipients(database: Database, where: Traceable, recall: Recall) -> list[RecallRecipient]:
+async def recipients(database: Database, where: Traceable, recall: Recall, effort: Effort) -> list[RecallRecipient]:
     """Tell who was sent what was recalled, removed versions from before included, by member and client.
 
-    The recall itself is no transaction with it: what was sent meanwhile may or may not be told of.
+    The recall itself is no transaction with it: what was sent meanwhile may or may not be told of. Where `effort` is spent
+    at the end, something may be missing.
     """
     told = {one.date_added for one in recall.telling}
     before = [date for date in await _dates(database, where, recall) if date not in told]
-    had = _by_client(await received(database, where, before))
-    informed = _by_client(await received(database, where, sorted(told)))
+    had = _by_client(await received(database, where, before, effort))
+    informed = _by_client(await received(database, where, sorted(told), effort))
     async with database.read(where) as connection:
         named = await storage.recipients(connection, list(had))
         polls = await activity.last_polls(connection, where.collection_id, list(had))

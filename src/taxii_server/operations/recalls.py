@@ -23,6 +23,7 @@ from taxii_server.domain.recalls import Outcome, heads
 from taxii_server.domain.statuses import Detail, Status
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import content_audit
+from taxii_server.operations.disclosures import Effort
 from taxii_server.operations.recall_recipients import by_member, recipients
 from taxii_server.operations.revoking import revocation
 from taxii_server.storage import bounds, clocks, object_writes, recalls, removals, statuses, stored_versions
@@ -50,6 +51,15 @@ class Recalled:
 
     recall: Recall
     changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a recall stands, and whom it reached; `more`: the ledger may tell of others, and was not read to its end."""
+
+    recall: Recall
+    recipients: list[RecipientMember]
+    more: bool
 
 
 async def recall_object(database: Database, caller: Caller, again: Again, stix_id: str, reason: str | None) -> Recalled:
@@ -151,8 +161,10 @@ async def carry_out(
     return Recalled(recall, changed=True)
 
 
-async def read_recall(database: Database, caller: Caller, stix_id: str) -> tuple[Recall, list[RecipientMember]]:
+async def read_recall(database: Database, caller: Caller, stix_id: str) -> Standing:
     """Read the last recall of an object that the caller's member had brought, and which members have learned of it.
+
+    It reads no more of the ledger than an answer may cost.
 
     Raises:
         NotFound: if there was none, or it is not the caller's to know.
@@ -162,7 +174,9 @@ async def read_recall(database: Database, caller: Caller, stix_id: str) -> tuple
         found = await recalls.last(connection, target.collection_id, stix_id)
     if found is None or not _is_theirs(found, target):
         raise NotFound
-    return found, by_member(await recipients(database, permissions.traceable(caller), found))
+    effort = Effort.of_an_answer()
+    had = by_member(await recipients(database, permissions.traceable(caller), found, effort))
+    return Standing(found, had, more=effort.spent)
 
 
 def _is_theirs(recall: Recall, target: Recallable) -> bool:

@@ -11,9 +11,9 @@ from taxii_server.operations import disclosures as operations
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.description.parameters import next_of_disclosures
 from taxii_server.taxii.queries import trace_query
-from taxii_server.taxii.resources import DisclosureRecord, DisclosuresResource
 from taxii_server.taxii.responses import TaxiiResponse
 from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.sharing_resources import DisclosureRecord, DisclosuresResource
 from taxii_server.web.request_log import note
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from taxii_server.domain.recalls import reason_of
 from taxii_server.operations import directory, recalls
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.calls import object_id
-from taxii_server.taxii.resources import RecallRequest, RecallResource
 from taxii_server.taxii.responses import TaxiiResponse
 from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.sharing_resources import RecallRequest, RecallResource
 from taxii_server.web.bodies import read_body
 from taxii_server.web.media_types import TAXII, check_content_type
 from taxii_server.web.request_log import note
@@ -55,9 +55,9 @@ def router(service: Service) -> APIRouter:
         caller = await calls.identify(service, request)
         directory.check_recallable(caller)
         calls.negotiate(request)
-        found, had = await recalls.read_recall(service.database, caller, object_id(request) or "")
-        note(request, items=len(had))
-        return responses.resource(RecallResource.of(found, had))
+        found = await recalls.read_recall(service.database, caller, object_id(request) or "")
+        note(request, items=len(found.recipients), more=found.more)
+        return responses.resource(RecallResource.of(found.recall, found.recipients, more=found.more))
 
     routes = APIRouter(prefix=PREFIX, tags=["Recalling"])
     document(
