@@ -60,6 +60,7 @@ def test_demo_objects_are_the_same_on_every_run_and_nobodys() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_demo_starts_beside_whatever_has_the_port_of_the_metrics(folder: Path) -> None:
     """Nobody watches a demo: it answers metrics only if a port for them was set."""
     settings = {"TAXII_VALIDATOR_PROCESSES": "1"}

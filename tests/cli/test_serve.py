@@ -254,6 +254,7 @@ def test_workers_end_with_the_process_that_started_them(environment: dict[str, s
         assert process.stop(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_another_secret_key_is_told_in_a_sentence(environment: dict[str, str], tmp_path: Path) -> None:
     """The signing keys in the database were sealed with the first one: a refusal, before anything is served."""
     with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=environment) as process:

@@ -168,6 +168,7 @@ def test_a_poller_killed_many_times_has_every_version_once(site: Site) -> None:
     assert len(stored) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("credentials", ["basic", "token"])
 def test_a_poller_outlasts_what_passes(feed: Site, credentials: str) -> None:
     """503 and 429 with Retry-After, lost connections before, in and after an answer: nothing is lost or repeated."""

@@ -145,6 +145,7 @@ def test_a_proxy_that_takes_less_is_given_less(feed: Site, proxy: Proxy) -> None
     assert [one["id"] for one in report["refused"]] == [objects[1]["id"]]
 
 
+@pytest.mark.slow
 def test_a_pending_status_is_asked_until_it_is_complete(feed: Site, proxy: Proxy) -> None:
     """§4.3: a server may judge later; its verdicts count, and one that never comes is told."""
     pending: dict[str, Any] = {"id": "2d086da7-4bdc-4f91-900e-d77486753710", "status": "pending", "total_count": 2}

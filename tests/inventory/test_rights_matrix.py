@@ -150,21 +150,29 @@ async def credentials(exchange: Exchange) -> dict[tuple[str, str], dict[str, str
     return found
 
 
-async def _request(exchange: Exchange, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    """Make a request that would succeed if the caller had every right."""
+async def _target(exchange: Exchange) -> dict[str, str]:
+    """Add an object; give it, and the status of it, as a path names them."""
+    thing = indicator(id=f"indicator--{uuid4()}")
+    added = await exchange.add(thing, name="fraud-intel/indicators")
+    return {"object_id": thing["id"], "status_id": added["id"]}
+
+
+async def _request(
+    exchange: Exchange, method: str, path: str, headers: dict[str, str], target: dict[str, str]
+) -> httpx.Response:
+    """Make a request that would succeed if the caller had every right; one that takes something away gets a target anew."""
     if path == "/oauth2/token":
         return await exchange.http.post(path, data={"grant_type": "client_credentials"}, headers=headers)
     if path == "/oauth2/revoke":
         return await exchange.http.post(path, data={"token": "none of ours"}, headers=headers)
-    thing = indicator(id=f"indicator--{uuid4()}")
-    added = await exchange.add(thing, name="fraud-intel/indicators")
+    if method not in {"GET", "HEAD", "OPTIONS"}:
+        target = await _target(exchange)
     filled = path.format(
         trust_group="fraud-intel",
         collection=exchange.collection_id(),
-        object_id=thing["id"],
-        status_id=added["id"],
         contents_version="any",
         name="site.css",
+        **target,
     )
     options: dict[str, Any] = {}
     if method == "POST" and not path.rstrip("/").endswith("/recall"):
@@ -204,7 +212,10 @@ async def test_each_role_gets_exactly_its_status(
         # by Basic there is no token that narrows
         expected["read-token"] = expected["both"]
 
-    got = {role: (await _request(exchange, method, path, credentials[scheme, role])).status_code for role in ROLES}
+    target = await _target(exchange)
+    got = {
+        role: (await _request(exchange, method, path, credentials[scheme, role], target)).status_code for role in ROLES
+    }
 
     assert expected == got
 

@@ -119,6 +119,7 @@ def test_a_killed_postmaster_is_started_again(data_dir: Path) -> None:
     assert use(data_dir, "SELECT answer FROM kept") == [(42,)]
 
 
+@pytest.mark.slow
 def test_a_postgres_that_is_killed_while_it_is_used_is_started_again(data_dir: Path) -> None:
     """The server recovers by itself: who uses the database keeps it running, and what was committed is there."""
     with embedded.running(data_dir) as urls:
@@ -207,6 +208,7 @@ def test_a_start_cut_short_before_the_roles_is_finished_by_the_next(data_dir: Pa
         assert rows(urls.server, "SELECT 1") == [(1,)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_does_not_reach_the_database(data_dir: Path) -> None:
     first, second = User(data_dir), User(data_dir)
     os.killpg(first.process.pid, signal.SIGINT)
@@ -245,6 +247,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(data_dir: Path) -> None:
     assert [path.name for path in (data_dir / "postgres").iterdir()] == ["theirs"]
 
 
+@pytest.mark.slow
 def test_the_gate_is_not_waited_for_for_ever(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = User(data_dir)
     monkeypatch.setattr(embedded, "_GATE_WITHIN", 0.1)
