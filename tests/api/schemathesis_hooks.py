@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     AnyCase = Case[Any]
 
-PAGES = {"get_manifest", "get_objects", "get_object", "get_versions"}
+PAGES = {"get_manifest", "get_objects", "get_object", "get_versions", "get_disclosures"}
 
 
 def _id(case: AnyCase) -> str:

@@ -97,13 +97,13 @@ async def test_who_may_read(demo: Demo, tmp_path: Path) -> None:
     bearer = {"Authorization": f"Bearer {token.json()['access_token']}"}
     tally = await _hunt(demo, "/openapi.json", bearer, 8, tmp_path, "examples", "coverage", "fuzzing")
 
+    # who received an object, and how its recall stands, is told to those who may add
+    for_reading = {one for one in ROUTES if one[0] == "GET" and not one[1].endswith(("/disclosures/", "/recall/"))}
     assert {
-        route
-        for route in ROUTES
-        if route[0] == "GET" and "status_id" not in route[1] and 200 not in _answers(tally, *route)
+        route for route in for_reading if "status_id" not in route[1] and 200 not in _answers(tally, *route)
     } == set()
     for method, route in ROUTES:
-        if method != "GET":
+        if (method, route) not in for_reading:
             assert _answers(tally, method, route) <= {401, 403, 404}
             assert 403 in _answers(tally, method, route)
 

@@ -429,7 +429,7 @@ def test_a_refused_token_is_named_as_the_error(authorization: str, *, error: boo
 class TestAnything:
     """Nothing that a caller sends ends in anything but NotAuthenticated."""
 
-    anything = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+    anything = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 
     @anything
     @given(st.text(), st.text(), st.text())

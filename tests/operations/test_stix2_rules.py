@@ -58,7 +58,7 @@ def test_valid_objects_pass(found: Stix) -> None:
 
 
 @given(strategies.mutated() | strategies.json_objects)
-@settings(max_examples=400)
+@settings(max_examples=200)
 @example({"type": "marking-definition", "definition_type": [], "definition": {}})
 @example({**factories.marking(), "definition_type": "tlp"})
 @example({**factories.indicator(), "pattern": ""})

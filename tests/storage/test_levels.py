@@ -61,7 +61,7 @@ async def changes(feed: Feed) -> int:
         return int((await connection.execute(asked)).scalar_one())
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=histories, rows=st.sampled_from([1, 2, 3, levels.ROWS]))
 def test_kept_levels_follow_every_change_of_the_rule(
     database_urls: DatabaseUrls, history: list[list[Columns] | tuple[int, ...] | Level], rows: int

@@ -384,7 +384,7 @@ async def test_far_too_many_items_are_refused_at_once(exchange: Exchange) -> Non
 # Anything at all
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(
     body=st.one_of(
         st.binary(max_size=60),

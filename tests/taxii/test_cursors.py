@@ -207,7 +207,7 @@ _odd = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 8), value=_odd)
 async def test_a_forged_cursor_is_400_or_a_plain_page(filled: Shelf, place: int, value: Any) -> None:
     """Appendix B: with any value in any place, it is refused, or understood as a question that could be asked plainly."""
@@ -220,7 +220,7 @@ async def test_a_forged_cursor_is_400_or_a_plain_page(filled: Shelf, place: int,
         assert all(one in OBJECTS.values() for one in items(answer))
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 async def test_a_tampered_cursor_is_never_a_fault(filled: Shelf, data: st.DataObject) -> None:
     """Appendix B: random text is refused; one letter changed is refused or shows what the caller may see anyway."""

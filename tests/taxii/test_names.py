@@ -275,7 +275,7 @@ async def ask(
     )
 
 
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     method=st.sampled_from(["GET", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "x" * 300]),
     path=_paths,
@@ -322,7 +322,7 @@ async def test_whatever_is_asked_nothing_is_a_fault(
             assert_error(answer, answer.status_code)
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     place=st.sampled_from(
         [

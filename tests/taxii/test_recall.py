@@ -577,3 +577,16 @@ async def test_what_a_contributor_is_told_of_a_recall_costs_a_bounded_part_of_th
     assert part["more"] is True
     assert part["recipients"][0]["last"] < whole["recipients"][0]["last"]
     assert len([one for one in sent if "FROM disclosures" in one]) == 2
+
+
+@pytest.mark.parametrize("body", ['{"reason": null}', '{"reason": 7}', '["reason"]', "null"])
+async def test_what_is_no_reason_recalls_nothing(exchange: Exchange, body: str) -> None:
+    """A text or left out: TAXII knows no null. The object stays as it is."""
+    of = new()
+    await exchange.add(version(of, 1))
+    headers = exchange.as_("north") | {"Content-Type": TAXII}
+
+    answer = await exchange.http.post(exchange.path(f"objects/{of}/recall/", SCRATCH), headers=headers, content=body)
+
+    assert assert_error(answer, 422)["error_code"] == "bad-reason"
+    assert_error(await exchange.get(exchange.path(f"objects/{of}/recall/", SCRATCH)), 404)

@@ -77,7 +77,6 @@ class RecallRequest(Resource):
         Annotated[
             str,
             Field(
-                min_length=1,
                 max_length=MOST_REASON,
                 description="Told to whoever tries to add the object again, so it should name nothing confidential.",
             ),

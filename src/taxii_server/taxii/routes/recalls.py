@@ -28,7 +28,8 @@ _MOST_OCTETS = 16 * 1024
 
 
 class _Asked(msgspec.Struct):
-    reason: str | None = None
+    # left out or a text: TAXII knows no null
+    reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def router(service: Service) -> APIRouter:
@@ -97,4 +98,4 @@ async def _reason(service: Service, request: Request) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = "The body is not JSON."
         raise BadBody(message) from error
-    return reason_of(asked.reason)
+    return None if asked.reason is msgspec.UNSET else reason_of(asked.reason)
