@@ -22,6 +22,7 @@ from taxii_server.storage.tables import (
     clients,
     collection_clocks,
     collections,
+    deleted_versions,
     grants,
     members,
     object_versions,
@@ -216,10 +217,18 @@ async def remove_member(connection: Connection, slug: str) -> None:
     )
 
 
-async def add_collection(connection: Connection, collection: StoredCollection) -> None:
-    """Add a collection and its clock; its grants are put one by one."""
+async def add_collection(connection: Connection, collection: StoredCollection, where: Whole) -> None:
+    """Add a collection and its clock; its grants are put one by one.
+
+    One that was removed and comes back under its id goes on after its last date: none is given out twice.
+    """
+    await bounds.hold_to(connection, where)
+    before = select(func.max(deleted_versions.c.date_added)).where(
+        deleted_versions.c.collection_id == where.collection_id
+    )
+    last_added = (await connection.execute(before)).scalar_one() or EPOCH
     await connection.execute(insert(collections).values(id=collection.id, **_columns(collection)))
-    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=EPOCH))
+    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=last_added))
 
 
 async def free_names(connection: Connection, collection_ids: Sequence[UUID]) -> None:
