@@ -135,8 +135,10 @@ class Database:
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=False)
                 yield connection
-                await _refuse_if_failed(connection)
+                driver = await _driver(connection)
+                _refuse_if_failed(driver)
                 await connection.commit()
+                driver.patience = driver.usual
 
     async def close(self) -> None:
         """Close all connections."""
@@ -185,9 +187,8 @@ async def _driver(connection: AsyncConnection) -> silence.BoundedConnection:
     return driver
 
 
-async def _refuse_if_failed(connection: AsyncConnection) -> None:
+def _refuse_if_failed(driver: silence.BoundedConnection) -> None:
     """See to it that a failure which somebody passed over is no silent one: PostgreSQL would answer COMMIT by rolling back."""
-    driver = await _driver(connection)
     if driver.info.transaction_status == TransactionStatus.INERROR:
         message = "a statement failed and was passed over: nothing of this transaction would be stored"
         raise RuntimeError(message)

@@ -43,7 +43,7 @@ class BoundedConnection(AsyncConnection[Any]):
     usual: float = PATIENCE
     """Seconds that one message may wait for its answer."""
     patience: float | None = PATIENCE
-    """The same until the transaction ends; None for as long as it takes."""
+    """The same, for whom the connection is lent to; None for as long as it takes."""
 
     async def wait(
         self,
@@ -66,11 +66,6 @@ class BoundedConnection(AsyncConnection[Any]):
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise
-
-    async def commit(self) -> None:
-        """Commit; what follows is as patient as ever."""
-        await super().commit()
-        self.patience = self.usual
 
     async def rollback(self) -> None:
         """Roll back; what follows is as patient as ever."""
