@@ -56,7 +56,7 @@ _ENDING_WITHIN: Final = timedelta(days=30)
 _COUNT_EVERY: Final = 60  # seconds
 _MOST_ROWS: Final = 1_000  # of each table in one batch, so that each takes milliseconds
 _TRIES: Final = 3  # of a batch that Postgres refuses for a reason of its own; trouble with Postgres is sat out
-_LAST_WORD: Final = 2  # seconds for saving when the worker ends; who stops it doesn't wait for long
+_LAST_WORD: Final = 1  # seconds for saving when the worker ends; who stops it doesn't wait for long
 _FIRST_ERROR: Final = 400
 # how a feed is noted when objects of it are asked for by id, which tells nothing of how far it was read
 _OF_ONE: Final = {Endpoint.OBJECTS: Endpoint.OBJECT, Endpoint.MANIFEST: Endpoint.VERSIONS}
