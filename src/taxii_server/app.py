@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -49,6 +50,7 @@ from taxii_server.web.request_log import RequestLog, refused, request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from taxii_server.settings import Settings
     from taxii_server.web.errors import Render
 
-_ORPHAN_GRACE: Final = 9  # seconds; what `serve` allows for requests under way, and closing
+_ORPHAN_GRACE: Final = 10  # seconds; what `serve` allows for requests under way, and closing
 
 # Whose way of writing errors goes for which paths; the last takes what is left.
 _RENDERERS: list[tuple[str, Render]] = [
@@ -101,16 +103,20 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        at_work: list[AbstractAsyncContextManager[None]] = []
         try:
             # a wrong TAXII_SECRET_KEY shall show now and not at the first token; a lost database may come back
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            async with heads.running(), activity.running():
-                yield
+            for each in (heads.running(), activity.running()):
+                await each.__aenter__()
+                at_work.append(each)
+            yield
         finally:
             validators.close()
-            await ledger.close()
+            # all at once: should the database be silent, whoever stops the server waits for one of them and not for three
+            await asyncio.gather(*(each.__aexit__(None, None, None) for each in at_work), ledger.close())
             await database.close()
 
     app = FastAPI(

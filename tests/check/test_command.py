@@ -167,7 +167,7 @@ def test_tls_files_that_can_not_be_used_are_2(tmp_path: Path) -> None:
         assert "TLS files" in result.stderr or "--client-key" in result.stderr
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_lines_fit_the_terminal(columns: int) -> None:
     """Words are not cut, and nothing of a remedy is lost."""
     with fake_server(on(OBJECTS, with_resource(next=None))) as fake:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING
+
+import psycopg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +40,47 @@ def test_keys_are_listed_rotated_and_retired(run: Run, alliance: Path) -> None:
     assert first["kid"] in rest.out
     assert {one["state"] for one in run("key", "list", "--json").json} == {"ended"}
     assert run("token", client_id, stdin=secret).code == 0
+
+
+LETTERS = f"{string.ascii_letters}{string.digits}_-"
+
+
+def test_a_key_id_is_taken_as_it_is_printed(run: Run, alliance: Path, environment: dict[str, str]) -> None:
+    """Thumbprints (RFC 7638) are base64url, so one of 64 begins like an option; no quotes help with that."""
+    kids = [f"-{LETTERS[:42]}", f"-{LETTERS[-42:]}", f"--all{LETTERS[-38:]}"]
+    made = [run("key", "rotate", "--json").json["kid"] for _ in kids]
+    with psycopg.connect(environment["TAXII_MIGRATION_DATABASE_URL"].replace("+psycopg", "")) as connection:
+        for before, kid in zip(made, kids, strict=True):
+            connection.execute("UPDATE signing_keys SET kid = %s WHERE kid = %s", (kid, before))
+
+    assert {one["kid"] for one in run("key", "list", "--json").json} == set(kids)
+    for kid in kids:
+        retired = run("key", "retire", kid, "--json")
+        assert (retired.err, retired.json) == ("", {"retired": [kid]})
+    assert run("key", "retire", "--json", kids[0]).json == {"retired": []}
+    assert run("key", "retire", "--", kids[0]).out == f"{kids[0]} had ended already.\n"
+    assert run("key", "retire", kids[0], "--all").code == 2
+
+
+def test_a_mistyped_option_is_no_key(run: Run) -> None:
+    """However much else is taken for one."""
+    for typed in ("--al", "-a", "--kid", "--jsno"):
+        refused = run("key", "retire", typed)
+        assert (refused.code, refused.out) == (2, "")
+        assert typed in refused.err
+
+
+def test_ids_that_others_made_are_taken_whatever_they_begin_with(run: Run, alliance: Path) -> None:
+    """An outside issuer's subjects and jti."""
+    alliance.write_text(ISSUERS.format("https://login.bank.example") + alliance.read_text())
+    run("apply", str(alliance))
+
+    for number, said in enumerate(("-x", "--json", "--", "-")):
+        issue = ("client", "issue", "north-bank", "--name", f"siem{number}", "--issuer", "bank")
+        tied = run(*issue, "--subject", said, "--json")
+        revoked = run("revoke-token", "--issuer", "bank", "--jti", said, "--json")
+        assert tied.json["subject"] == said
+        assert revoked.json == {"issuer": "https://login.bank.example", "jti": said, "changed": True}
 
 
 def test_one_key_or_all_must_be_named(run: Run, alliance: Path) -> None:

@@ -152,6 +152,7 @@ def poll_and_kill(site: Site, *, lives: Sequence[int], writers: int) -> list[int
     return stored
 
 
+@pytest.mark.slow
 def test_a_killed_poller_has_every_version_once(site: Site) -> None:
     """SIGKILL at random moments, while two writers write."""
     stored = poll_and_kill(site, lives=[2], writers=2)

@@ -72,6 +72,7 @@ def test_data_outlives_a_stop(data_dir: Path) -> None:
     assert use(data_dir, "SELECT answer FROM kept") == [(42,)]
 
 
+@pytest.mark.slow
 def test_whoever_leaves_last_stops_it(data_dir: Path) -> None:
     first, second = User(data_dir), User(data_dir)
     use(data_dir)
@@ -107,6 +108,7 @@ def test_a_killed_server_leaves_a_database_that_the_next_takes_over(data_dir: Pa
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.slow
 def test_a_killed_postmaster_is_started_again(data_dir: Path) -> None:
     """Even while its orphaned children still hold the shared memory; what was committed is there."""
     user = User(data_dir)
@@ -145,6 +147,7 @@ def _answer_within(seconds: float, url: str) -> list[tuple[object, ...]]:
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_pid_file_whose_number_went_to_another_process_does_no_harm(data_dir: Path) -> None:
     """After a container's restart the old postmaster's number may belong to anyone, who must not be signalled."""
     use(data_dir)
@@ -160,7 +163,9 @@ def test_a_pid_file_whose_number_went_to_another_process_does_no_harm(data_dir: 
     other.wait()
 
 
-@pytest.mark.parametrize("name", ["x" * 120, "with space", 'it\'s, $HOME "quoted" `x` ü\\n'])
+@pytest.mark.parametrize(
+    "name", ["x" * 120, pytest.param("with space", marks=pytest.mark.slow), 'it\'s, $HOME "quoted" `x` ü\\n']
+)
 def test_any_path_will_do(data_dir: Path, name: str) -> None:
     """A socket's path holds 107 bytes and a connection string gives some characters a meaning: neither matters."""
     with embedded.running(data_dir / name, fsync=False) as urls:
@@ -172,7 +177,10 @@ def test_any_path_will_do(data_dir: Path, name: str) -> None:
     assert not socket.exists()
 
 
-@pytest.mark.parametrize(("version", "said"), [("19", "newer than the 18"), ("17", "Export the collections")])
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [pytest.param("19", "newer than the 18", marks=pytest.mark.slow), ("17", "Export the collections")],
+)
 def test_another_versions_data_is_refused_with_the_way_out(data_dir: Path, version: str, said: str) -> None:
     use(data_dir)
     (data_dir / "postgres" / "cluster" / "PG_VERSION").write_text(f"{version}\n")
@@ -198,6 +206,7 @@ def test_a_failed_making_leaves_nothing_and_the_next_start_repairs(data_dir: Pat
     assert [path.name for path in (data_dir / "postgres").glob("cluster*")] == ["cluster"]
 
 
+@pytest.mark.slow
 def test_a_start_cut_short_before_the_roles_is_finished_by_the_next(data_dir: Path) -> None:
     with embedded.running(data_dir, fsync=False) as urls:
         admin = make_url(urls.owner).set(drivername="postgresql", username="postgres", database="postgres")
@@ -220,7 +229,7 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_database(data_dir: Path) -> Non
     assert postmasters(data_dir) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_user_told_to_end_leaves_in_order(data_dir: Path, number: signal.Signals) -> None:
     user = User(data_dir)
     user.process.send_signal(number)
@@ -230,6 +239,7 @@ def test_a_user_told_to_end_leaves_in_order(data_dir: Path, number: signal.Signa
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_says_why(data_dir: Path) -> None:
     use(data_dir)
     (data_dir / "postgres" / "cluster" / "global" / "pg_control").unlink()

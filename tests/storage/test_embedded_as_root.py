@@ -89,6 +89,7 @@ def test_a_closed_folder_with_other_things_in_it_stays_closed(data_dir: Path) ->
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_a_closed_folder_of_its_own_is_opened_to_the_account_alone(data_dir: Path) -> None:
     """An empty folder made with mktemp -d is as good as a new one; so is one with our key in it."""
     data_dir.mkdir(mode=0o700)
@@ -98,6 +99,7 @@ def test_a_closed_folder_of_its_own_is_opened_to_the_account_alone(data_dir: Pat
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o710
 
 
+@pytest.mark.slow
 def test_programs_it_cannot_reach_are_copied_beside_the_data(data_dir: Path, programs: Path) -> None:
     """As with a virtual environment under /root."""
     closed = data_dir.parent / "closed"
@@ -116,6 +118,7 @@ def test_programs_it_cannot_reach_are_copied_beside_the_data(data_dir: Path, pro
     assert len(list((data_dir / "postgres" / "binaries").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_another_account_may_run_it(data_dir: Path) -> None:
     with embedded.running(data_dir, user=SOMEONE, fsync=False) as urls:
         (postmaster,) = postmasters(data_dir)
@@ -135,6 +138,7 @@ def test_an_account_that_cannot_run_it_is_refused(data_dir: Path, user: str, sai
     assert not data_dir.exists()
 
 
+@pytest.mark.slow
 def test_an_ordinary_user_has_it_as_their_own(data_dir: Path, programs: Path) -> None:
     user = User(data_dir, account=SOMEONE, python_path=programs)
     (postmaster,) = postmasters(data_dir)
@@ -147,6 +151,7 @@ def test_an_ordinary_user_has_it_as_their_own(data_dir: Path, programs: Path) ->
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.slow
 def test_root_joins_an_ordinary_users_database_only_as_that_user(data_dir: Path, programs: Path) -> None:
     user = User(data_dir, account=SOMEONE, python_path=programs)
     with pytest.raises(EmbeddedError, match=f"belongs to the account '{SOMEONE}'"):
@@ -163,6 +168,7 @@ def test_root_joins_an_ordinary_users_database_only_as_that_user(data_dir: Path,
     assert again.leave() == ""
 
 
+@pytest.mark.slow
 def test_an_ordinary_user_is_told_that_roots_database_is_closed(data_dir: Path, programs: Path) -> None:
     use(data_dir)
     user = User(data_dir, account=SOMEONE, python_path=programs)

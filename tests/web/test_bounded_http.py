@@ -57,6 +57,7 @@ async def _serving(protocol: type[BoundedHttp]) -> AsyncIterator[int]:
             lifespan="off",
             log_config=None,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=1,
         )
         server = _Quiet(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

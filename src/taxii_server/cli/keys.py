@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,6 +13,9 @@ from taxii_server.operations import signing_keys
 from taxii_server.storage.engine import Database
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Signing keys: what access tokens are signed with.")
+
+# A thumbprint (RFC 7638) is base64url, so it may begin like an option; what operators and others make never does.
+_LIKE_AN_OPTION: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
 
 
 @app.command("list")
@@ -44,13 +48,15 @@ def rotate(json: output.AsJson = False) -> None:
         print(f"{kid} signs from now on. Tokens that are out hold until they expire.")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def retire(
     kid: Annotated[str | None, typer.Argument(metavar="KID", help="The key's id.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every key.")] = False,
     json: output.AsJson = False,
 ) -> None:
     """Refuse a leaked key and every token that it signed, from the next request on."""
+    if kid is not None and kid.startswith("-") and not _LIKE_AN_OPTION.fullmatch(kid):
+        raise typer.BadParameter(f"there is no option {kid}")
     if (kid is None) is not every:
         raise typer.BadParameter("name one key, or --all")
     retired = context.run(partial(signing_keys.retire, kid=kid))

@@ -73,10 +73,7 @@ def readable(caller: Caller) -> Readable:
         NotFound: if it is absent or hidden.
         NotAllowed: if it is visible, but not for reading.
     """
-    collection, rights = visible(caller)
-    if Right.READ not in rights:
-        message = "You may not read this collection."
-        raise NotAllowed(message)
+    collection, _ = _visible_for(caller, Right.READ, or_else="You may not read this collection.")
     return Readable(collection.id, _clearance(caller))
 
 
@@ -87,10 +84,7 @@ def writable(caller: Caller) -> Writable:
         NotFound: if it is absent or hidden.
         NotAllowed: if it is visible, but not for writing.
     """
-    collection, rights = visible(caller)
-    if Right.WRITE not in rights:
-        message = "You may not add to this collection."
-        raise NotAllowed(message)
+    collection, _ = _visible_for(caller, Right.WRITE, or_else="You may not add to this collection.")
     return Writable(
         collection_id=collection.id,
         member=caller.principal.member,
@@ -132,10 +126,11 @@ def traceable(caller: Caller) -> Traceable:
         NotFound: if it is absent or hidden.
         NotAllowed: if it is visible, but not for writing.
     """
-    collection, rights = visible(caller)
-    if Right.WRITE not in rights:
-        message = "Who received an object is told to those who may add to this collection, about their own objects."
-        raise NotAllowed(message)
+    collection, _ = _visible_for(
+        caller,
+        Right.WRITE,
+        or_else="Who received an object is told to those who may add to this collection, about their own objects.",
+    )
     return Traceable(collection.id, caller.principal.member, _clearance(caller))
 
 
@@ -151,10 +146,7 @@ def recallable(caller: Caller) -> Recallable:
         NotFound: if it is absent or hidden.
         NotAllowed: if it is visible, but not for writing.
     """
-    collection, rights = visible(caller)
-    if Right.WRITE not in rights:
-        message = "Recalling objects takes the right to write."
-        raise NotAllowed(message)
+    collection, rights = _visible_for(caller, Right.WRITE, or_else="Recalling objects takes the right to write.")
     return Recallable(
         collection_id=collection.id,
         member=caller.principal.member,
@@ -281,6 +273,13 @@ def refusal(target: Writable, columns: Columns) -> str | None:
             "(what is posted is never rewritten)"
         )
     return None
+
+
+def _visible_for(caller: Caller, right: Right, *, or_else: str) -> tuple[Collection, frozenset[Right]]:
+    collection, rights = visible(caller)
+    if right not in rights:
+        raise NotAllowed(or_else)
+    return collection, rights
 
 
 def _clearance(caller: Caller) -> Level:

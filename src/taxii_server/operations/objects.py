@@ -237,9 +237,9 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
             raise NotAllowed(message)
-        recall = await recalls.last(connection, target.collection_id, stix_id)
+        withdrawals = await recalls.of_object(connection, target.collection_id, stix_id)
         left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
-        if recall is not None and recall.is_undone_by(chosen, left):
+        if any(recall.is_undone_by(chosen, left) for recall in withdrawals):
             message = (
                 "The object was recalled, and without the versions that say so the ones before would count again; "
                 "nothing was removed. Remove all its versions, or those before."

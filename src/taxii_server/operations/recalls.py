@@ -108,8 +108,8 @@ async def carry_out(
         target = await recheck(connection)
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
         visible = sorted((one for one in stored if one.place.level <= target.clearance), key=lambda one: one.date_added)
-        last = await recalls.last(connection, target.collection_id, stix_id)
-        standing = last if last is not None and last.lifted_at is None and _is_theirs(last, target) else None
+        theirs = [one for one in await _theirs(connection, target, stix_id) if one.lifted_at is None]
+        standing = theirs[-1] if theirs else None
         if not visible:
             if standing is None:
                 raise NotFound
@@ -119,7 +119,7 @@ async def carry_out(
         if plan.already and not plan.new and standing is not None:
             return Recalled(standing, changed=False)
         outcome = Outcome.REVOKED if plan.new or plan.already else Outcome.DELETED
-        levels = [one.place.level for one in visible] + ([] if standing is None else [standing.level])
+        levels = [one.place.level for one in visible] + [one.level for one in theirs]
         recall = Recall(
             stix_id=stix_id,
             at=clock.now,
@@ -171,16 +171,21 @@ async def read_recall(database: Database, caller: Caller, stix_id: str) -> Stand
     """
     target = permissions.recallable(caller)
     async with database.read(target) as connection:
-        found = await recalls.last(connection, target.collection_id, stix_id)
-    if found is None or not _is_theirs(found, target):
+        found = await _theirs(connection, target, stix_id)
+    if not found:
         raise NotFound
     effort = Effort.of_an_answer()
-    had = by_member(await recipients(database, permissions.traceable(caller), found, effort))
-    return Standing(found, had, more=effort.spent)
+    had = by_member(await recipients(database, permissions.traceable(caller), found[-1], effort))
+    return Standing(found[-1], had, more=effort.spent)
 
 
-def _is_theirs(recall: Recall, target: Recallable) -> bool:
-    return target.member is None or (recall.member == target.member and recall.level <= target.clearance)
+async def _theirs(connection: Connection, target: Recallable, stix_id: str) -> list[Recall]:
+    """Read the recalls of an object that are the caller's to know: its member's, as far as it is cleared for them."""
+    return [
+        one
+        for one in await recalls.of_object(connection, target.collection_id, stix_id)
+        if target.member is None or (one.member == target.member and one.level <= target.clearance)
+    ]
 
 
 def _contributor(target: Recallable, visible: Sequence[StoredVersion]) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import bounds, clocks, issuers
+from taxii_server.storage import bounds, clocks, engine, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -22,6 +22,7 @@ from taxii_server.storage.tables import (
     clients,
     collection_clocks,
     collections,
+    deleted_versions,
     grants,
     members,
     object_versions,
@@ -216,10 +217,18 @@ async def remove_member(connection: Connection, slug: str) -> None:
     )
 
 
-async def add_collection(connection: Connection, collection: StoredCollection) -> None:
-    """Add a collection and its clock; its grants are put one by one."""
+async def add_collection(connection: Connection, collection: StoredCollection, where: Whole) -> None:
+    """Add a collection and its clock; its grants are put one by one.
+
+    One that was removed and comes back under its id goes on after its last date: none is given out twice.
+    """
+    await bounds.hold_to(connection, where)
+    before = select(func.max(deleted_versions.c.date_added)).where(
+        deleted_versions.c.collection_id == where.collection_id
+    )
+    last_added = (await connection.execute(before)).scalar_one() or EPOCH
     await connection.execute(insert(collections).values(id=collection.id, **_columns(collection)))
-    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=EPOCH))
+    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=last_added))
 
 
 async def free_names(connection: Connection, collection_ids: Sequence[UUID]) -> None:
@@ -242,7 +251,7 @@ async def remove_collection(connection: Connection, where: Whole) -> int:
     """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
     collection_id = where.collection_id
     await bounds.hold_to(connection, where)
-    await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
+    await engine.take_all_the_time(connection)  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
     moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))

@@ -92,7 +92,7 @@ class _Plan:
 
 def _plan(
     stored: Sequence[StoredVersion],
-    recalled: Mapping[str, StandingRecall],
+    recalled: Mapping[str, Sequence[StandingRecall]],
     target: Writable,
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],

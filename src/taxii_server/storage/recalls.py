@@ -1,8 +1,13 @@
-"""Recalls: a row for each, and one for each that was lifted. Rows are never changed; the last of an object counts."""
+"""Recalls: a row for each, and one for each time that an object was let in again. Rows are never changed.
+
+Of each contributor the last recall of an object counts, beside those of the others: levels that one can't see may hold
+another's. Letting it in again ends all of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, text
@@ -11,7 +16,7 @@ from taxii_server.domain.recalls import Outcome
 from taxii_server.storage.tables import clients, members, recalls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -71,22 +76,17 @@ async def bodies(connection: Connection, collection_id: UUID, dates: Collection[
     return {row.date_added: row.body for row in found}
 
 
-async def last(connection: Connection, collection_id: UUID, stix_id: str) -> Recall | None:
-    """Read the last recall of an object, and whether it was lifted; None if there was none."""
-    found: Recall | None = None
+async def of_object(connection: Connection, collection_id: UUID, stix_id: str) -> list[Recall]:
+    """Read the last recall of an object by each contributor, and whether it was lifted, in order."""
     asked = select(recalls).where(recalls.c.collection_id == collection_id, recalls.c.stix_id == stix_id)
-    for row in await connection.execute(asked.order_by(recalls.c.number)):
-        found = _recall(row) if row.act == "recall" else _lifted(found, row.at)
-    return found
+    return _last_of_each(await connection.execute(asked.order_by(recalls.c.number)))
 
 
 async def of_collection(connection: Connection, collection_id: UUID) -> list[Recall]:
-    """Read the last recall of every object of a collection, in the order of their ids."""
-    found: dict[str, Recall | None] = {}
+    """Read the same of every object of a collection, in the order of their ids."""
     asked = select(recalls).where(recalls.c.collection_id == collection_id)
-    for row in await connection.execute(asked.order_by(recalls.c.stix_id, recalls.c.number)):
-        found[row.stix_id] = _recall(row) if row.act == "recall" else _lifted(found.get(row.stix_id), row.at)
-    return [one for one in found.values() if one is not None]
+    rows = await connection.execute(asked.order_by(recalls.c.stix_id, recalls.c.number))
+    return [recall for _, of_one in groupby(rows, lambda row: row.stix_id) for recall in _last_of_each(of_one)]
 
 
 async def add(connection: Connection, collection_id: UUID, recall: Recall) -> Recall:
@@ -131,6 +131,20 @@ async def holds(connection: Connection, collection_id: UUID, stix_id: str) -> bo
     return bool((await connection.execute(HOLDS, asked)).scalar_one())
 
 
+def _last_of_each(rows: Iterable[Row[tuple[object, ...]]]) -> list[Recall]:
+    found: dict[int, Recall] = {}
+    for row in rows:
+        if row.act == "recall":
+            # behind those of others that were made before it
+            found.pop(row.member, None)
+            found[row.member] = _recall(row)
+            continue
+        for member, recall in found.items():
+            if recall.lifted_at is None:
+                found[member] = replace(recall, lifted_at=row.at)
+    return list(found.values())
+
+
 def _recall(row: Row[tuple[object, ...]]) -> Recall:
     return Recall(
         stix_id=row.stix_id,
@@ -143,7 +157,3 @@ def _recall(row: Row[tuple[object, ...]]) -> Recall:
         withdrawn=tuple(row.withdrawn),
         telling=tuple(Telling(*one) for one in zip(row.telling, row.telling_versions, strict=True)),
     )
-
-
-def _lifted(recall: Recall | None, at: datetime) -> Recall | None:
-    return None if recall is None else replace(recall, lifted_at=at)

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from taxii_server.operations.recall_recipients import RecipientMember
     from taxii_server.storage.recalls import Recall
 
+Receiver = Annotated[Text, Field(description="The receiving member.", examples=["harbour-bank"])]
+ReceiverName = Annotated[Text, Field(description="The member's name.", examples=["Harbour Bank"])]
+Received = Annotated[
+    Literal["content", "listing"],
+    Field(description="`content`: the object itself; `listing`: a manifest or a list of versions that names it."),
+]
+
 
 class DisclosureRecord(Resource):
     """That a version was sent to the clients of a member."""
@@ -29,12 +36,9 @@ class DisclosureRecord(Resource):
     date_added: Timestamp
     media_type: StixMediaType
     removed: Annotated[bool, Field(description="Whether this version is there no more.")]
-    member: Annotated[Text, Field(description="The receiving member.", examples=["harbour-bank"])]
-    name: Annotated[Text, Field(description="The member's name.", examples=["Harbour Bank"])]
-    received: Annotated[
-        Literal["content", "listing"],
-        Field(description="`content`: the object itself; `listing`: a manifest or a list of versions that names it."),
-    ]
+    member: Receiver
+    name: ReceiverName
+    received: Received
     first: Timestamp
     last: Timestamp
     times: Annotated[int, Field(gt=0, description="How many pages with it were sent.")]
@@ -95,12 +99,9 @@ class ToldVersion(Resource):
 class RecallRecipientRecord(Resource):
     """A member that had been sent a recalled object, or told of it."""
 
-    member: Annotated[Text, Field(description="The receiving member.", examples=["harbour-bank"])]
-    name: Annotated[Text, Field(description="The member's name.", examples=["Harbour Bank"])]
-    received: Annotated[
-        Literal["content", "listing"],
-        Field(description="`content`: the object itself; `listing`: a manifest or a list of versions that names it."),
-    ]
+    member: Receiver
+    name: ReceiverName
+    received: Received
     first: Timestamp
     last: Timestamp
     informed: Annotated[

@@ -8,13 +8,17 @@ with heads that never come, or ask for large pages and never read them.
 from __future__ import annotations
 
 import json
-from asyncio import Handle, Transport, get_running_loop
-from typing import Any, Final
+from asyncio import CancelledError, Handle, Transport, get_running_loop
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from taxii_server.web.media_types import TAXII
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 MOST_OCTETS_BETWEEN_BODIES: Final = 2 * 1024 * 1024
 """Far above what any client sends, so that a head that is merely too long still gets its proper refusal."""
@@ -32,6 +36,16 @@ _BAD_REQUEST: Final = (
 )
 
 
+def _ending_in_order(app: ASGI3Application) -> ASGI3Application:
+    """Let requests end that are cancelled because the server stops: who answered them is not at fault."""
+
+    async def ended(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        with suppress(CancelledError):
+            await app(scope, receive, send)
+
+    return ended
+
+
 class BoundedHttp(HttpToolsProtocol):
     """Closes connections that cost more than any honest one."""
 
@@ -41,6 +55,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what uvicorn hands over."""
         super().__init__(*args, **options)
+        self.app = _ending_in_order(self.app)
         self._octets_between_bodies = 0
         self._head: Handle | None = None
         self._stall: Handle | None = None

@@ -79,6 +79,7 @@ IF_NONE_MATCH: Final = Component(
 )
 
 
+@cache
 def schema(model: type[BaseModel]) -> Component:
     """Describe a model, by its name."""
     _, found = models_json_schema(
