@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -10,8 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +100,35 @@ def test_nothing_in_the_header_is_a_fault(text: str) -> None:
             continue
 
 
+# a version that is none, names of kinds that no name has, an extension twice: nginx lets all of them through
+ODD = [
+    DER.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x1e", 1),
+    DER.replace(b"\x0c\x04siem", b"\x03\x04\x00iem"),
+    DER.replace(b"\x0c\x04siem", b"\x13\x04si*m"),
+    DER.replace(b"\x0c\x04siem", b"\x0c\x04\xff\xffem"),
+]
+
+
+@pytest.mark.parametrize("der", ODD, ids=["version", "bit string", "printable", "utf-8"])
+def test_an_odd_certificate_is_no_fault_of_the_server(der: bytes) -> None:
+    """Whoever connects chooses what is in it: it ends as one of nobody's, or as none, never with 500."""
+    assert der != DER
+    with suppress(NotAuthenticated):
+        assert certificates.shown(f":{b64encode(der).decode()}:").thumbprint != thumbprint(SIEM)
+    with suppress(OperatorError):
+        certificates.of_file(der)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning", "ignore::UserWarning")
+@given(place=st.integers(0, len(DER) - 1), octet=st.integers(0, 255))
+def test_nor_is_one_with_any_octet_changed(place: int, octet: int) -> None:
+    der = DER[:place] + bytes([octet]) + DER[place + 1 :]
+    with suppress(NotAuthenticated):
+        certificates.shown(f":{b64encode(der).decode()}:")
+    with suppress(OperatorError):
+        certificates.of_file(der)
+
+
 @pytest.mark.parametrize(
     ("made", "lacking"),
     [
@@ -134,6 +171,60 @@ def _key_pem() -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+def _key_der(form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+    return rsa.generate_private_key(65537, 2048).private_bytes(Encoding.DER, form, NoEncryption())
+
+
+def _pkcs12() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return pkcs12.serialize_key_and_certificates(
+        b"siem", key, certificate(key=key), None, BestAvailableEncryption(b"x")
+    )
+
+
+def _csr() -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(SIEM.subject)
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256()).public_bytes(Encoding.PEM)
+
+
+def _with(*extensions: x509.ExtensionType, issuer: str = "siem") -> bytes:
+    """A certificate with these extensions, by somebody."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), SIEM.not_valid_before_utc
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(SIEM.subject)
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now)
+        .not_valid_after(SIEM.not_valid_after_utc)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
+
+
+def _usage(**may: bool) -> x509.KeyUsage:
+    never = dict.fromkeys(
+        [
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "key_cert_sign",
+            "crl_sign",
+            "encipher_only",
+            "decipher_only",
+        ],
+        False,
+    )
+    return x509.KeyUsage(**never | may)
+
+
 def _of(key: object) -> bytes:
     return certificate("weak", key).public_bytes(Encoding.PEM)  # type: ignore[arg-type] # some are no keys of clients
 
@@ -143,7 +234,16 @@ def _of(key: object) -> bytes:
     [
         (lambda: PEM + _key_pem(), "holds a private key"),
         (_key_pem, "holds a private key"),
+        (_key_der, "holds a private key"),
+        (lambda: _key_der(PrivateFormat.TraditionalOpenSSL), "holds a private key"),
+        (_pkcs12, "holds a private key"),
+        (_csr, "a request for a certificate"),
         (lambda: PEM + PEM, "several certificates"),
+        (lambda: PEM * 2000, "several certificates"),
+        (lambda: PEM + b"\n" * 1_000_000, "larger than any certificate"),
+        (lambda: _with(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(12_000))), "too large"),
+        (lambda: _with(AUTHORITY, issuer="root"), "an authority's"),
+        (lambda: _with(_usage(key_cert_sign=True, crl_sign=True)), "lacks digitalSignature"),
         (lambda: b"", "can be read"),
         (lambda: b"nonsense", "can be read"),
         (lambda: b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "holds no certificate"),
@@ -171,14 +271,39 @@ def test_a_file_that_no_client_should_have_is_refused(octets: Callable[[], bytes
         lambda: certificate(key=ec.generate_private_key(ec.SECP384R1())),
         lambda: certificate(key=rsa.generate_private_key(65537, 2048)),
         lambda: certificate(since=timedelta(days=1)),
+        lambda: x509.load_pem_x509_certificate(_with(AUTHORITY, _usage(digital_signature=True, key_cert_sign=True))),
+        lambda: x509.load_pem_x509_certificate(_with(_usage(digital_signature=True), issuer="root")),
     ],
-    ids=["for clients", "for anything", "P-384", "RSA", "ahead of its time"],
+    ids=[
+        "for clients",
+        "for anything",
+        "P-384",
+        "RSA",
+        "ahead of its time",
+        "as openssl signs itself",
+        "of an authority",
+    ],
 )
 def test_other_files_are_taken(made: Callable[[], Certificate]) -> None:
     """One that begins tomorrow too: that is how one is exchanged in time."""
     whole = made()
 
     assert certificates.of_file(whole.public_bytes(Encoding.PEM)).thumbprint == thumbprint(whole)
+
+
+def test_one_that_somebody_has_is_read_whatever_is_wrong_with_it() -> None:
+    """To be removed."""
+    weak, late = _of(rsa.generate_private_key(65537, 1024)), certificate(until=timedelta(seconds=-5))  # noqa: S505 - refused
+
+    assert certificates.of_file(weak, known=True).subject == "CN=weak"
+    assert certificates.of_file(late.public_bytes(Encoding.PEM), known=True).thumbprint == thumbprint(late)
+
+
+def test_a_subject_commands_no_terminal() -> None:
+    """Its maker chose it, and an operator's terminal would obey it."""
+    made = certificate("a\x1b[2J\x9b\u202eb é")
+
+    assert certificates.of_file(made.public_bytes(Encoding.PEM)).subject == r"CN=a\1B[2J\C2\9B\E2\80\AEb é"
 
 
 def test_a_confirmation_is_read_as_it_is_written() -> None:

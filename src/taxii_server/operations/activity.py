@@ -45,7 +45,14 @@ SILENT = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+ENDING = Gauge(
+    "taxii_clients_ending",
+    "Clients that are let in, and that end, or the last of their certificates does, within thirty days.",
+    multiprocess_mode="mostrecent",
+)
+
 _SILENT_AFTER: Final = timedelta(days=1)
+_ENDING_WITHIN: Final = timedelta(days=30)
 _COUNT_EVERY: Final = 60  # seconds
 _MOST_ROWS: Final = 1_000  # of each table in one batch, so that each takes milliseconds
 _TRIES: Final = 3  # of a batch that Postgres refuses for a reason of its own; trouble with Postgres is sat out
@@ -148,10 +155,11 @@ class Activity:
                 self._failed(error)
 
     async def count_silent(self) -> None:
-        """Count the clients that went silent, for the metric of that name. Never raises."""
+        """Count the clients that went silent, and those about to end, for the metrics of these names. Never raises."""
         try:
             async with self._db.statement() as connection:
                 SILENT.set(await consumers.count_silent(connection, since=_SILENT_AFTER))
+                ENDING.set(await consumers.count_ending(connection, within=_ENDING_WITHIN))
         except DatabaseGone:
             pass  # which is logged where it was noticed
         except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on
