@@ -88,7 +88,12 @@ class ClientLimits:
                     self._refused.popitem(last=False)
             self._too_often(principal, wait)
         place = self._under_way.setdefault(principal.client, _UnderWay(self._concurrency))
-        if not await place.enter(self._patience):
+        try:
+            entered = await place.enter(self._patience)
+        finally:
+            # whoever waited and was the last one: the others have ended meanwhile
+            self._clear_up(principal.client, place)
+        if not entered:
             if self._rate is not None:
                 self._rate.give_back(principal.client)
             self._tell(principal, "concurrency")
@@ -96,10 +101,13 @@ class ClientLimits:
 
         def leave() -> None:
             place.leave()
-            if place.empty and self._under_way.get(principal.client) is place:
-                del self._under_way[principal.client]
+            self._clear_up(principal.client, place)
 
         return leave
+
+    def _clear_up(self, client: int, place: _UnderWay) -> None:
+        if place.empty and self._under_way.get(client) is place:
+            del self._under_way[client]
 
     async def under_way(self, principal: Principal, credential: str | None = None) -> ExitStack:
         """Let a request in for as long as what is returned is not left.
