@@ -87,7 +87,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         noted=activity.refused,
     )
     failed_logins = FailedLogins(database, settings.failed_logins)
-    limits = ClientLimits(settings.client_rate, settings.client_concurrency)
+    limits = ClientLimits(settings.client_rate, settings.client_concurrency, noted=activity.limited)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
         max_object_length=settings.max_object_length,

@@ -58,6 +58,7 @@ _MOST_ROWS: Final = 1_000  # of each table in one batch, so that each takes mill
 _TRIES: Final = 3  # of a batch that Postgres refuses for a reason of its own; trouble with Postgres is sat out
 _LAST_WORD: Final = 1  # seconds for saving when the worker ends; who stops it doesn't wait for long
 _FIRST_ERROR: Final = 400
+_TOO_MANY_REQUESTS: Final = 429
 # how a feed is noted when objects of it are asked for by id, which tells nothing of how far it was read
 _OF_ONE: Final = {Endpoint.OBJECTS: Endpoint.OBJECT, Endpoint.MANIFEST: Endpoint.VERSIONS}
 
@@ -109,6 +110,10 @@ class Activity:
         conduct = self._conduct(error.client)
         if conduct.refused_at is None or error.at >= conduct.refused_at:
             conduct.refused_at, conduct.refused_for = error.at, error.reason
+
+    def limited(self, client: int, at: datetime) -> None:
+        """Note that a client had to wait, wherever it asked; mostly it was not even looked up."""
+        self.answered(client, at, _TOO_MANY_REQUESTS)
 
     def answered(self, client: int, at: datetime, status: int) -> None:
         """Note how a client's request ended."""
