@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taxii_server.auth import certificates
 from taxii_server.domain.errors import NotAuthenticated, OperatorError
 from tests.auth import confirmations
-from tests.auth.certified import byte_sequence, certificate, escaped_pem, thumbprint
+from tests.auth.certified import AUTHORITY, byte_sequence, certificate, escaped_pem, padding, thumbprint, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,42 +188,8 @@ def _csr() -> bytes:
     return builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256()).public_bytes(Encoding.PEM)
 
 
-def _with(*extensions: x509.ExtensionType, issuer: str = "siem") -> bytes:
-    """A certificate with these extensions, by somebody."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), SIEM.not_valid_before_utc
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(SIEM.subject)
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(now)
-        .not_valid_after(SIEM.not_valid_after_utc)
-    )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=True)
-    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
-
-
-AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
-
-
-def _usage(**may: bool) -> x509.KeyUsage:
-    never = dict.fromkeys(
-        [
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ],
-        False,
-    )
-    return x509.KeyUsage(**never | may)
+def _with(*extensions: x509.ExtensionType, issuer: str | None = None) -> bytes:
+    return certificate(extensions=extensions, issuer=issuer).public_bytes(Encoding.PEM)
 
 
 def _of(key: object) -> bytes:
@@ -242,9 +208,9 @@ def _of(key: object) -> bytes:
         (lambda: PEM + PEM, "several certificates"),
         (lambda: PEM * 2000, "several certificates"),
         (lambda: PEM + b"\n" * 1_000_000, "larger than any certificate"),
-        (lambda: _with(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(12_000))), "too large"),
+        (lambda: _with(padding(12_000)), "too large"),
         (lambda: _with(AUTHORITY, issuer="root"), "an authority's"),
-        (lambda: _with(_usage(key_cert_sign=True, crl_sign=True)), "lacks digitalSignature"),
+        (lambda: _with(usage("key_cert_sign", "crl_sign")), "lacks digitalSignature"),
         (lambda: b"", "can be read"),
         (lambda: b"nonsense", "can be read"),
         (lambda: b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "holds no certificate"),
@@ -272,8 +238,8 @@ def test_a_file_that_no_client_should_have_is_refused(octets: Callable[[], bytes
         lambda: certificate(key=ec.generate_private_key(ec.SECP384R1())),
         lambda: certificate(key=rsa.generate_private_key(65537, 2048)),
         lambda: certificate(since=timedelta(days=1)),
-        lambda: x509.load_pem_x509_certificate(_with(AUTHORITY, _usage(digital_signature=True, key_cert_sign=True))),
-        lambda: x509.load_pem_x509_certificate(_with(_usage(digital_signature=True), issuer="root")),
+        lambda: certificate(extensions=[AUTHORITY, usage("digital_signature", "key_cert_sign")]),
+        lambda: certificate(extensions=[usage("digital_signature")], issuer="root"),
     ],
     ids=[
         "for clients",
