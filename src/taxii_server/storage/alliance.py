@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import bounds, clocks, issuers
+from taxii_server.storage import bounds, clocks, engine, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -251,7 +251,7 @@ async def remove_collection(connection: Connection, where: Whole) -> int:
     """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
     collection_id = where.collection_id
     await bounds.hold_to(connection, where)
-    await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
+    await engine.take_all_the_time(connection)  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
     moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
