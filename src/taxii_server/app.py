@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from taxii_server.settings import Settings
     from taxii_server.web.errors import Render
 
-_ORPHAN_GRACE: Final = 10  # seconds; what `serve` allows for requests under way, and closing
+_ORPHAN_GRACE: Final = 9  # seconds; what `serve` allows for requests under way, and closing
 
 # Whose way of writing errors goes for which paths; the last takes what is left.
 _RENDERERS: list[tuple[str, Render]] = [

@@ -291,7 +291,7 @@ def test_it_stops_in_time_while_postgres_is_stopped(environment: dict[str, str],
 
     assert answer.status_code == 503
     assert "Traceback" not in process.said
-    # Docker kills after ten: eight for requests, one for last words; the rest is for a busy machine
+    # Docker kills after ten: seven for requests, one for last words; the rest is for a busy machine
     assert took < 14
 
 

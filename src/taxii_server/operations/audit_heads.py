@@ -44,7 +44,7 @@ _MOST_IN_ONE: Final = 1_000
 _ROWS: Final = 200
 _A_DAY: Final = timedelta(hours=24)
 _FOREVER: Final = 2**62
-_PATIENCE: Final = 1  # seconds, when the server stops: what is left of Docker's ten after the requests had eight
+_PATIENCE: Final = 1  # seconds, when the server stops: what is left of Docker's ten after the requests had seven
 _CUT_OFF: Final = (
     "The next checkpoint was signed once already: somebody cut checkpoints off. No more are made; run taxii-server audit "
     "verify with the last head that was kept outside."
