@@ -176,7 +176,8 @@ async def _known(connection: Connection) -> tuple[dict[str, Head], bool]:
             for head in checkpoint.heads:
                 known.setdefault(head.stream, head)
             if checkpoint.whole and checkpoint.part == 1:
-                return known, newest_at - row.at >= _A_DAY
+                # either way: one of the future, from before the database's clock was set back, would else be the last
+                return known, abs(newest_at - row.at) >= _A_DAY
         before = rows[-1].seq
     return known, True
 
