@@ -162,6 +162,7 @@ def test_one_that_does_not_hold_yet_lets_nobody_in(run: Run, tmp_path: Path) -> 
     assert stands(run, client_id) == ("any", 1, 0)
 
 
+@pytest.mark.slow
 def test_the_last_one_that_holds_goes_with_a_warning_though_another_will(run: Run, tmp_path: Path) -> None:
     file, _ = written(tmp_path, "siem")
     later, _ = written(tmp_path, "next", since=timedelta(days=2))
@@ -184,6 +185,7 @@ def test_it_is_told_when_the_last_one_ends(run: Run, tmp_path: Path) -> None:
     assert ends[:10] in run("client", "list").out
 
 
+@pytest.mark.slow
 def test_what_no_client_would_get_any_more_is_removed_by_its_file(
     run: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:

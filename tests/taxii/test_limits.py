@@ -143,29 +143,6 @@ async def test_a_client_in_a_loop_is_refused_without_a_statement(exchange: Excha
     assert sent == []
 
 
-async def test_a_client_in_a_loop_is_seen_in_its_health(fresh_database_urls: DatabaseUrls) -> None:
-    """What is refused before any look-up is noted all the same, once each, and at the time at which it was."""
-    async with exchange_on(fresh_database_urls, client_rate="3/hour") as exchange:
-        north = exchange.as_("north")
-        for _ in range(3):
-            assert (await exchange.http.get("/taxii2/", headers=north)).status_code == 200
-        with statements(Engine) as sent:
-            refusals = [await exchange.http.get("/taxii2/", headers=north) for _ in range(6)]
-            refusals += [await exchange.http.post("/oauth2/token", data=GRANT, headers=north) for _ in range(2)]
-        await exchange.app.state.activity.save()
-        noted = exchange.alliance.execute(
-            "SELECT requests, errors, failed_status, cardinality(failures), failures[1] = failed_at,"
-            "       failed_at > succeeded_at AND failed_at BETWEEN now() - interval '1 minute' AND now()"
-            "  FROM client_activity WHERE client = %s",
-            exchange.clients["north"].row,
-        )
-
-    assert {answer.status_code for answer in refusals} == {429}
-    # one look-up for what it sent here, one for what it sent there
-    assert len(sent) == 2
-    assert noted == [(11, 8, 429, 8, True, True)]
-
-
 async def test_when_a_client_was_refused_is_told_by_the_databases_time() -> None:
     """Which nobody asks for again: it is as much later as this process saw pass."""
     noted: list[tuple[int, datetime]] = []

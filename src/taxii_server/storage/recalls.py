@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, text
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from taxii_server.domain.tlp import Level
     from taxii_server.storage.engine import Connection
 
 
@@ -64,6 +65,17 @@ BODIES = text("""
      WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[]))
 """)
 
+# Which of some versions, removed ones too, a clearance lets one see. Probes the primary keys.
+SEEN = text("""
+    SELECT date_added
+      FROM object_versions
+     WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[])) AND level <= :clearance
+     UNION ALL
+    SELECT date_added
+      FROM deleted_versions
+     WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[])) AND level <= :clearance
+""")
+
 # Whether a collection holds an object. Probes the unique key.
 HOLDS = text("""
     SELECT EXISTS (SELECT FROM object_versions WHERE collection_id = :collection AND stix_id = :stix_id)
@@ -89,26 +101,36 @@ async def of_collection(connection: Connection, collection_id: UUID) -> list[Rec
     return [recall for _, of_one in groupby(rows, lambda row: row.stix_id) for recall in _last_of_each(of_one)]
 
 
-async def add(connection: Connection, collection_id: UUID, recall: Recall) -> Recall:
-    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked."""
-    row = await connection.execute(
-        insert(recalls)
-        .values(
-            collection_id=collection_id,
-            stix_id=recall.stix_id,
-            act="recall",
-            member=recall.member,
-            client=recall.client,
-            reason=recall.reason,
-            outcome=recall.outcome.value,
-            level=recall.level,
-            withdrawn=list(recall.withdrawn),
-            telling=[one.date_added for one in recall.telling],
-            telling_versions=[one.version for one in recall.telling],
-        )
-        .returning(recalls.c.at),
-    )
-    return replace(recall, at=row.scalar_one())
+async def seen(
+    connection: Connection, collection_id: UUID, dates: Collection[datetime], clearance: Level
+) -> set[datetime]:
+    """Tell which of some versions, by their dates, somebody of this clearance can see, or could until they were removed."""
+    asked = {"collection": collection_id, "dates": list(dates), "clearance": int(clearance)}
+    return set((await connection.execute(SEEN, asked)).scalars())
+
+
+async def add(connection: Connection, collection_id: UUID, recall: Recall, others: Iterable[int] = ()) -> Recall:
+    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked.
+
+    `others` are members in whose names it is noted as well: what they brought was recalled with it.
+    """
+    values: dict[str, Any] = {
+        "collection_id": collection_id,
+        "stix_id": recall.stix_id,
+        "act": "recall",
+        "client": recall.client,
+        "reason": recall.reason,
+        "outcome": recall.outcome.value,
+        "level": recall.level,
+        "withdrawn": list(recall.withdrawn),
+        "telling": [one.date_added for one in recall.telling],
+        "telling_versions": [one.version for one in recall.telling],
+    }
+    # its own row last, so that it is the last recall of the object
+    for member in (*others, recall.member):
+        row = await connection.execute(insert(recalls).values(member=member, **values).returning(recalls.c.at))
+        values["at"] = row.scalar_one()
+    return replace(recall, at=values["at"])
 
 
 async def lift(connection: Connection, collection_id: UUID, stix_id: str, reason: str | None) -> datetime:
