@@ -218,6 +218,7 @@ def test_a_certificate_is_one_client_s(run: Run, tmp_path: Path) -> None:
     assert len(run("client", "list", "--json").json) == 2
 
 
+@pytest.mark.slow
 def test_a_client_that_has_ended_gets_none(run: Run, tmp_path: Path) -> None:
     """And what it had is free for its successor."""
     file, _ = written(tmp_path, "siem")
@@ -306,6 +307,7 @@ def test_a_file_that_no_client_should_show_is_refused_by_name(run: Run, tmp_path
     assert stands(run, client_id) == ("any", 1, 0)
 
 
+@pytest.mark.slow
 def test_every_act_is_written_down_where_its_member_s_are(
     run: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:

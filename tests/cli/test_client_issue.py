@@ -112,6 +112,7 @@ def test_a_client_gets_lines_for_what_it_may_do_and_no_others(run: Run, server: 
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
 
 
+@pytest.mark.slow
 def test_the_line_that_looks_whether_it_works_is_printed(
     run: Run, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -311,6 +311,7 @@ def test_another_secret_key_is_told_in_a_sentence(environment: dict[str, str], t
     assert "Traceback" not in process.said
 
 
+@pytest.mark.slow
 def test_an_option_that_postgres_does_not_know_is_told(environment: dict[str, str], tmp_path: Path) -> None:
     """A typing error in TAXII_DATABASE_URL ends in a sentence with the option's name."""
     url = environment["TAXII_DATABASE_URL"]

@@ -205,6 +205,7 @@ def test_a_poller_outlasts_what_passes(feed: Site, credentials: str) -> None:
     assert ("/oauth2/token" in {path for _, path, _ in proxy.seen}) is (credentials == "token")
 
 
+@pytest.mark.slow
 def test_a_refused_token_is_replaced_once(feed: Site) -> None:
     """After a 401 a new token is fetched; a second 401 in a row is final."""
     file = feed.folder / "feed.sqlite"

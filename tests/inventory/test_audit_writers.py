@@ -150,6 +150,8 @@ def callers() -> dict[str, dict[str, set[str]]]:
                 names[f"{place}.{name}"] = named_in(function, place, imported(module))
     found: dict[str, dict[str, set[str]]] = {}
     for caller, said in names.items():
+        if not any(one.startswith("storage.") for one in said):
+            continue
         acts = {
             one.removeprefix("domain.audit.Act.")
             for function in _beside(caller, names)
