@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -379,3 +381,22 @@ def test_sigterm_ends_it_in_order(feed: Site) -> None:
         assert polling.stdout.readline().startswith("0 new")
         polling.send_signal(signal.SIGTERM)
         assert polling.wait(PATIENCE) == 0
+
+
+def test_a_signal_is_heeded_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes as a sleep begins doesn't end it, so no piece of sleep is longer."""
+    now, pieces = [0.0], []
+
+    def passing(seconds: float) -> None:
+        pieces.append(seconds)
+        now[0] += seconds
+
+    spec = importlib.util.spec_from_file_location("taxii_http", EXAMPLES / "taxii_http.py")
+    assert spec is not None
+    assert spec.loader is not None
+    taxii_http = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(taxii_http)
+    monkeypatch.setattr(taxii_http, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=passing))
+    taxii_http.sleep(2.5)
+
+    assert pieces == [1, 1, 0.5]
