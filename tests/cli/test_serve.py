@@ -190,6 +190,7 @@ def test_it_serves_and_stops_in_order(environment: dict[str, str], tmp_path: Pat
     assert environment["TAXII_SECRET_KEY"] not in process.said
 
 
+@pytest.mark.slow
 def test_it_speaks_tls(environment: dict[str, str], certificate: tuple[Path, Path], tmp_path: Path) -> None:
     """With a certificate it speaks HTTPS and says so in its URLs."""
     arguments = ("serve", "--host", "localhost", "--port", "0")
