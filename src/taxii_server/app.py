@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -49,6 +50,7 @@ from taxii_server.web.request_log import RequestLog, refused, request_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -85,7 +87,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         noted=activity.refused,
     )
     failed_logins = FailedLogins(database, settings.failed_logins)
-    limits = ClientLimits(settings.client_rate, settings.client_concurrency)
+    limits = ClientLimits(settings.client_rate, settings.client_concurrency, noted=activity.limited)
     validators = Validators(
         settings.validator_processes or max(1, (os.cpu_count() or 1) // workers),
         max_object_length=settings.max_object_length,
@@ -101,16 +103,20 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        at_work: list[AbstractAsyncContextManager[None]] = []
         try:
             # a wrong TAXII_SECRET_KEY shall show now and not at the first token; a lost database may come back
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            async with heads.running(), activity.running():
-                yield
+            for each in (heads.running(), activity.running()):
+                await each.__aenter__()
+                at_work.append(each)
+            yield
         finally:
             validators.close()
-            await ledger.close()
+            # all at once: should the database be silent, whoever stops the server waits for one of them and not for three
+            await asyncio.gather(*(each.__aexit__(None, None, None) for each in at_work), ledger.close())
             await database.close()
 
     app = FastAPI(

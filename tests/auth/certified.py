@@ -26,15 +26,17 @@ def certificate(
     since: timedelta = timedelta(days=-1),
     until: timedelta = timedelta(days=90),
     uses: Sequence[x509.ObjectIdentifier] = (),
+    extensions: Sequence[x509.ExtensionType] = (),
+    issuer: str | None = None,
 ) -> x509.Certificate:
-    """Make a certificate that is signed by itself."""
+    """Make a certificate that is signed by itself; with an issuer, it names that one."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer or name)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + since)
@@ -42,7 +44,33 @@ def certificate(
     )
     if uses:
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(key, SHA256())
+
+
+AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
+_USES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def usage(*may: str) -> x509.KeyUsage:
+    """What a key may be used for."""
+    return x509.KeyUsage(**{use: use in may for use in _USES})
+
+
+def padding(octets: int) -> x509.UnrecognizedExtension:
+    """An extension of some length, which says nothing to anybody."""
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(octets))
 
 
 def thumbprint(certificate: x509.Certificate) -> bytes:

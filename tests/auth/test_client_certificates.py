@@ -312,15 +312,6 @@ class TestOutsideTokens:
     async def test_an_unbound_one_is_good_with_any(self, bank: Issuer, identifier: Identifier, db: Database) -> None:
         assert await outcome(identifier, db, f"Bearer {bank.token()}", SHOWN["unknown"]) == "north"
 
-    @pytest.mark.parametrize("cnf", [{"jkt": "x" * 43}, {"kid": "x"}, {}, "x"], ids=str)
-    async def test_one_bound_in_another_way_is_refused(
-        self, bank: Issuer, identifier: Identifier, db: Database, cnf: object
-    ) -> None:
-        """Its bearer would have to prove what we can't ask."""
-        said = await outcome(identifier, db, f"Bearer {bank.token(cnf=cnf)}", SHOWN["unknown"], look_ups=0)
-
-        assert said == "token is bound by something else than a certificate"
-
 
 async def test_who_has_nothing_but_a_secret_is_not_found_by_nothing(
     identifier: Identifier, db: Database, alliance: Alliance

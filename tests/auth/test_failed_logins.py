@@ -4,21 +4,24 @@ import asyncio
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
-from taxii_server.auth import secrets, tokens
+from taxii_server.auth import failed_logins, secrets, tokens
 from taxii_server.auth.certificates import confirmation
-from taxii_server.auth.failed_logins import ALL_TOGETHER, MOST_ADDRESSES, FailedLogins, before_look_up
+from taxii_server.auth.failed_logins import ALL_TOGETHER, FRESH, MOST_ADDRESSES, FailedLogins, before_look_up
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.access import BOTH
 from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import DatabaseGone, NotAuthenticated, TooManyRequests
-from taxii_server.storage.engine import Database
+from taxii_server.storage import live_credentials
+from taxii_server.storage.engine import Connection, Database
+from taxii_server.storage.live_credentials import LiveCredentials
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.certified import byte_sequence, certificate, thumbprint
 from tests.auth.forge import ISSUER
@@ -296,6 +299,28 @@ async def test_many_at_once_are_counted_before_any_has_failed(door: Door) -> Non
     assert became.count("refused") == LIMIT
 
 
+async def test_a_reading_that_takes_its_time_serves_everybody_who_waited_for_it(
+    door: Door, north: Issued, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of clients, or a database that the flood slows down: else they would read one after another, and wait for hours."""
+    readings = 0
+
+    async def slowly(connection: Connection) -> LiveCredentials:
+        nonlocal readings
+        readings += 1
+        found = await live_credentials.read(connection)
+        await asyncio.sleep(0)
+        clock.now += 3 * FRESH
+        return found
+
+    monkeypatch.setattr(failed_logins, "live_credentials", SimpleNamespace(read=slowly))
+    said = await asyncio.gather(*(door.logins.live() for _ in range(20)))
+    later = await door.logins.live()
+
+    assert all(north.client_id in one.clients for one in (*said, later))
+    assert readings == 2
+
+
 async def test_a_credential_that_was_good_once_is_no_way_round(
     door: Door, north: Issued, keys: SigningKeys, alliance: Alliance, clock: Clock
 ) -> None:
@@ -412,6 +437,26 @@ async def test_who_is_refused_for_what_all_have_used_up_loses_none_of_its_own(db
         await _mistake(logins, BANK)
     clock.now += 3600 / ALL_TOGETHER
 
+    with pytest.raises(NotAuthenticated):
+        await _mistake(logins, BANK)
+
+
+async def test_who_is_told_to_wait_is_told_for_both_of_what_is_used_up(db: Database) -> None:
+    """For its own allowance and for everyone's: coming back after the shorter of the two would be for nothing."""
+    clock = Clock()
+    logins = FailedLogins(db, Rate(2, 3600), clock=clock)
+    for _ in range(2):
+        with pytest.raises(NotAuthenticated):
+            await _mistake(logins, BANK)
+    clock.now += 1790
+    for number in range(2 * ALL_TOGETHER):
+        with suppress(NotAuthenticated, TooManyRequests):
+            await _mistake(logins, f"10.0.0.{number}")
+    with pytest.raises(TooManyRequests) as told:
+        await _mistake(logins, BANK)
+    clock.now += told.value.retry_after or 0
+
+    assert 10 < (told.value.retry_after or 0) <= 90
     with pytest.raises(NotAuthenticated):
         await _mistake(logins, BANK)
 

@@ -21,7 +21,7 @@ from taxii_server.domain.access import Caller, Right
 from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated, OperatorError
 from taxii_server.operations.tokens import revoke_jti, revoke_token
 from taxii_server.storage.engine import Database
-from tests.auth import forge
+from tests.auth import confirmations, forge
 from tests.auth.alliance import Alliance, statements
 from tests.auth.forge import ISSUER
 from tests.auth.issuer import EC_KEYS, RSA_KEYS, Issuer, public_jwk, running, sign
@@ -353,14 +353,20 @@ class TestClaims:
     async def test_a_subject_is_exactly_what_was_tied(self, subject: Any, bank: Issuer, refused: Refused) -> None:
         await refused(bank.token(subject=subject))
 
-    @pytest.mark.parametrize("cnf", [{"jkt": "abc"}, {"x5t#S256": "abc", "jkt": "abc"}, {"jwk": {}}, [], {}], ids=str)
-    async def test_a_token_bound_to_a_key_is_no_bearer_token(self, cnf: Any, bank: Issuer, refused: Refused) -> None:
-        """Nor with a certificate: what it is bound by is not what a certificate proves (RFC 7800 §3.1)."""
-        assert "bound" in await refused(bank.token(cnf=cnf))
-
-    @pytest.mark.parametrize("thumbprint", [None, "abc", 7, "A" * 42 + "B", "A" * 44])
-    async def test_a_thumbprint_that_is_none(self, thumbprint: Any, bank: Issuer, refused: Refused) -> None:
-        assert "cnf" in await refused(bank.token(cnf={"x5t#S256": thumbprint}))
+    @pytest.mark.parametrize("shown", [None, confirmations.SHOWN], ids=["alone", "with a certificate"])
+    async def test_what_it_is_bound_by_is_a_certificate_or_it_is_refused(
+        self, shown: str | None, bank: Issuer, identifier: Identifier, db: Database
+    ) -> None:
+        """The corpus of `confirmations`: before its issuer or anybody else is asked, whatever is shown beside it."""
+        for cnf in confirmations.WRONG:
+            token = sign(bank.keys["ec"], {"alg": "ES256", "kid": "ec"}, json.dumps(bank.claims() | {"cnf": cnf}))
+            with statements(db) as sent, pytest.raises(NotAuthenticated) as refusal:
+                await identifier.caller(f"Bearer {token}", INDICATORS, shown)
+            assert "bound" in refusal.value.reason or "cnf" in refusal.value.reason, cnf
+            assert sent == []
+        assert bank.asked == []
+        good = f"Bearer {bank.token(cnf=confirmations.GOOD)}"
+        assert (await identifier.caller(good, INDICATORS, confirmations.SHOWN)).credential == "bound outside token"
 
     @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", 7, "JWE"])
     async def test_another_type(self, typ: Any, bank: Issuer, refused: Refused) -> None:

@@ -26,12 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from taxii_server.auth.certificates import confirmation
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.storage.engine import Database
-from tests.auth import forge
+from tests.auth import confirmations, forge
 from tests.auth.alliance import Alliance, statements
+from tests.auth.certified import certificate, thumbprint
 from tests.auth.forge import claims, es256, header, hs256, unsigned
 
 pytestmark = pytest.mark.anyio
@@ -47,13 +49,15 @@ class Target:
     kid: str
     jwk: dict[str, str]
     client_id: str
+    row: int
 
 
 @pytest.fixture
 async def target(alliance: Alliance, keys: SigningKeys) -> Target:
     current = await keys.current()
     [public] = (await keys.jwks())["keys"]
-    return Target(current.private_key, current.kid, public, alliance.client("north").client_id)
+    north = alliance.client("north")
+    return Target(current.private_key, current.kid, public, north.client_id, north.row)
 
 
 @pytest.fixture
@@ -196,6 +200,61 @@ class TestClaims:
     async def test_claims_that_are_no_object(self, target: Target, refused: Refused) -> None:
         for body in ("[]", "null", '"claims"', "1", "", "{", "[" * 3000, '{"iss":' * 500):
             await refused(es256(target.key, header(target.kid), body))
+
+
+class TestConfirmation:
+    """What says that it is bound is no bearer token, and is good with the certificate that it names alone (RFC 8705 §3)."""
+
+    @pytest.fixture
+    def bound(self, target: Target, alliance: Alliance, identifier: Identifier, db: Database) -> Refused:
+        """Hold that a token with this `cnf` is refused by its claims, after the one look-up that finds its key."""
+        alliance.certificate(target.row, confirmations.BEARERS)
+
+        async def send(cnf: object, *, shown: str | None = confirmations.SHOWN) -> str:
+            body = json.dumps(claims(target.client_id) | {"cnf": cnf})
+            token = es256(target.key, header(target.kid), body)
+            with statements(db) as sent, pytest.raises(NotAuthenticated) as refusal:
+                await identifier.caller(f"Bearer {token}", PathNames("fraud", "indicators"), shown)
+            assert len(sent) < 2
+            return refusal.value.reason
+
+        return send
+
+    async def test_the_good_one_is_accepted(self, bound: Refused, target: Target, identifier: Identifier) -> None:
+        """With its certificate, which is its client's own."""
+        token = f"Bearer {es(target, cnf=confirmations.GOOD)}"
+        caller = await identifier.caller(token, PathNames("fraud", "indicators"), confirmations.SHOWN)
+
+        assert caller.credential == "bound token"
+
+    async def test_bound_by_something_else(self, bound: Refused) -> None:
+        for cnf in confirmations.ANOTHER_KIND:
+            assert "bound by something else" in await bound(cnf), cnf
+            assert "bound by something else" in await bound(cnf, shown=None), cnf
+
+    async def test_a_thumbprint_that_is_none(self, bound: Refused) -> None:
+        for cnf in confirmations.ANOTHER_SPELLING:
+            assert "cnf" in await bound(cnf), cnf
+
+    async def test_another_certificate(self, bound: Refused) -> None:
+        for cnf in (confirmation(bytes(32)), confirmation(thumbprint(certificate()))):
+            assert "another certificate" in await bound(cnf)
+        assert "no client certificate" in await bound(confirmations.GOOD, shown=None)
+
+    async def test_its_client_s_no_more(self, bound: Refused, alliance: Alliance) -> None:
+        """A certificate that was taken from the client, or is another's by now, takes its tokens along."""
+        alliance.execute("DELETE FROM client_certificates")
+        assert "not its client's any more" in await bound(confirmations.GOOD)
+        alliance.certificate(alliance.client("harbour").row, confirmations.BEARERS)
+        assert "not its client's any more" in await bound(confirmations.GOOD)
+
+    async def test_bound_twice(self, target: Target, refused: Refused) -> None:
+        """The first would be believed by one reader, the second by another."""
+        body = json.dumps(claims(target.client_id) | {"cnf": confirmations.GOOD})
+        for second in (f', "cnf": {json.dumps(confirmations.GOOD)}}}', ', "cnf": null}', ', "\\u0063nf": {}}'):
+            assert "twice" in await refused(es256(target.key, header(target.kid), body[:-1] + second))
+        inner = body.replace('{"x5t#S256"', '{"x5t#S256": "", "x5t#S256"')
+        assert "twice" in await refused(es256(target.key, header(target.kid), inner))
 
 
 class TestKey:

@@ -44,6 +44,38 @@ def test_streams_and_acts_are_listed(run: Run, history: Path) -> None:
     assert run("audit", "list", "--stream", "member:nobody").code == 1
 
 
+def test_a_collection_is_called_as_everywhere(run: Run, history: Path, alliance: Path) -> None:
+    """By trust group and alias or title, by either alone where one collection has it, or by its id; a slip is answered."""
+    acts = run("audit", "list", "--stream", STREAM, "--json").json
+    names = {one["stream"]: one["name"] for one in run("audit", "list", "--json").json}
+    for called in (
+        "fraud-intel/indicators",
+        "indicators",
+        "fraud-intel/Fraud indicators",
+        "Fraud indicators",
+        STREAM[11:],
+    ):
+        assert run("audit", "list", "--stream", called, "--json").json == acts
+        assert len(run("audit", "export", "--stream", called).out.splitlines()) == len(acts)
+
+    assert (names[STREAM], names["alliance"]) == ("fraud-intel/indicators", None)
+    for command in ("list", "export"):
+        slip = run("audit", command, "--stream", "fraud-intel/indicator")
+        assert slip.code == 1
+        assert "did you mean 'fraud-intel/indicators'?" in slip.err
+
+
+def test_a_name_that_several_have_is_answered_with_all(run: Run, history: Path, alliance: Path) -> None:
+    """Another trust group may well call its feed the same."""
+    group = "  crime-desk:\n    title: Crime desk\n    collections:\n      - {alias: indicators, title: Others}\n"
+    alliance.write_text(alliance.read_text().replace("trust_groups:\n", "trust_groups:\n" + group))
+    assert run("apply", str(alliance)).code == 0
+    answer = run("audit", "list", "--stream", "indicators")
+
+    assert answer.code == 1
+    assert "Several collections are called 'indicators': crime-desk/indicators, fraud-intel/indicators." in answer.err
+
+
 def test_an_export_is_json_lines_and_goes_on_where_it_stopped(run: Run, history: Path) -> None:
     """Of all streams, of one from a number on, and from an instant on."""
     every = [json.loads(line) for line in run("audit", "export").out.splitlines()]

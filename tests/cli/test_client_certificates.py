@@ -142,6 +142,66 @@ def test_an_expired_one_is_listed_as_such_and_removed_by_its_file(
     assert run("client", "certificate", "remove", client_id, file).code == 0
 
 
+def test_one_that_does_not_hold_yet_lets_nobody_in(run: Run, tmp_path: Path) -> None:
+    """It is told from when on it does, and nothing ends for its sake before: the client would be shut out."""
+    file, its = written(tmp_path, "next", since=timedelta(days=2))
+    client_id = issued(run)["client_id"]
+
+    added = run("client", "certificate", "add", client_id, file)
+    other, _ = written(tmp_path, "other", since=timedelta(days=2))
+    alone = run("client", "issue", "north-bank", "--name", "tool", "--certificate", other)
+    listed = run("client", "certificate", "list", client_id, "--json").json
+
+    for told in (added, alone):
+        assert (told.code, "this certificate holds from " in told.err) == (0, True)
+    assert [(one["thumbprint"], one["state"]) for one in listed] == [(its, "not yet valid")]
+    assert stands(run, client_id) == ("any", 1, 0)
+    for must in ("certificate", "both"):
+        refused = run("client", "require", client_id, must)
+        assert (refused.code, "has no certificate that holds" in refused.err) == (1, True)
+    assert stands(run, client_id) == ("any", 1, 0)
+
+
+@pytest.mark.slow
+def test_the_last_one_that_holds_goes_with_a_warning_though_another_will(run: Run, tmp_path: Path) -> None:
+    file, _ = written(tmp_path, "siem")
+    later, _ = written(tmp_path, "next", since=timedelta(days=2))
+    client_id = issued(run, "--certificate", file, "--certificate", later)["client_id"]
+
+    gone = run("client", "certificate", "remove", client_id, file)
+
+    assert (gone.code, "must show a certificate and has none that holds" in gone.err) == (0, True)
+
+
+def test_it_is_told_when_the_last_one_ends(run: Run, tmp_path: Path) -> None:
+    """In the list of clients: of those that overlap the one that ends last."""
+    plain = issued(run, name="plain")["client_id"]
+    files = [written(tmp_path, f"n{days}", until=timedelta(days=days))[0] for days in (20, 300)]
+    client_id = issued(run, "--certificate", files[1], "--certificate", files[0])["client_id"]
+    ends = max(one["not_after"] for one in run("client", "certificate", "list", "--json").json)
+    listed = {one["client_id"]: one["certified_until"] for one in run("client", "list", "--json").json}
+
+    assert listed == {plain: None, client_id: ends}
+    assert ends[:10] in run("client", "list").out
+
+
+@pytest.mark.slow
+def test_what_no_client_would_get_any_more_is_removed_by_its_file(
+    run: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """It was added before the rules were what they are; and what is no file is told as such, however long."""
+    file, its = written(tmp_path, "small", key=rsa.generate_private_key(65537, 1024))  # noqa: S505 - what is refused
+    own, _ = written(tmp_path, "siem")
+    client_id = issued(run, "--certificate", own)["client_id"]
+    with psycopg.connect(environment["TAXII_MIGRATION_DATABASE_URL"].replace("+psycopg", "")) as connection:
+        connection.execute("UPDATE client_certificates SET thumbprint = %s", (bytes.fromhex(its),))
+
+    for wrong in ("A" * 5000, "A" * 43, str(tmp_path)):
+        refused = run("client", "certificate", "remove", client_id, wrong)
+        assert (refused.code, refused.out) == (1, "")
+    assert run("client", "certificate", "remove", client_id, file, "--json").json["thumbprint"] == its
+
+
 def test_a_certificate_is_one_client_s(run: Run, tmp_path: Path) -> None:
     """It says of a request whose it is; issuing another client with it leaves no client behind."""
     file, _ = written(tmp_path, "siem")
@@ -236,6 +296,8 @@ def test_a_file_that_no_client_should_show_is_refused_by_name(run: Run, tmp_path
         (str(chain), "several certificates"),
         (str(junk), "no certificate"),
         (str(tmp_path / "missing.pem"), "can't be read"),
+        (str(tmp_path), "can't be read"),
+        ("/dev/zero", "larger than any"),
     ):
         refused = run("client", "certificate", "add", client_id, file)
         assert (refused.code, refused.out) == (1, "")

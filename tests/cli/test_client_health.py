@@ -47,6 +47,8 @@ NAMES = {
     "failed_status",
     "refused_at",
     "refused_for",
+    "expires_at",
+    "certified_until",
 }
 
 

@@ -6,10 +6,12 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,8 +29,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from taxii_server.cli import serve
+from taxii_server.storage import embedded, migrations
 from tests.cli.conftest import Run
-from tests.cli.processes import Process, alive, descendants, taxii_server
+from tests.cli.processes import PATIENCE, Process, alive, descendants, taxii_server
 
 _SERVING = re.compile(r'"url": "(?P<url>[^"]+)"')
 
@@ -218,9 +221,12 @@ def test_metrics_add_up_over_workers(environment: dict[str, str], tmp_path: Path
         assert process.stop(signal.SIGTERM) == 0
 
 
+def _metrics(port: int) -> str:
+    return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+
 def _requests(port: int) -> float:
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    counted = re.findall(r'^taxii_requests_total\{[^}]*route="/taxii2/"[^}]*\} (\S+)$', text, re.MULTILINE)
+    counted = re.findall(r'^taxii_requests_total\{[^}]*route="/taxii2/"[^}]*\} (\S+)$', _metrics(port), re.MULTILINE)
     return sum(map(float, counted))
 
 
@@ -252,6 +258,41 @@ def test_workers_end_with_the_process_that_started_them(environment: dict[str, s
         process.wait_for("Application startup complete", times=2)
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert process.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_it_stops_in_time_while_postgres_is_stopped(environment: dict[str, str], tmp_path: Path) -> None:
+    """Its processes are halted, so nothing is closed and nothing answered. Who waits is told; no fault is logged."""
+    with tempfile.TemporaryDirectory(prefix="taxii-halted-") as made, ExitStack() as stack:
+        folder = Path(made)
+        folder.chmod(0o755)  # the account that runs PostgreSQL gets in, also when tests run as root
+        urls = stack.enter_context(embedded.running(folder / "data", fsync=False))
+        migrations.upgrade(urls.owner)
+        (lock,) = (folder / "data").rglob("postmaster.pid")
+        postmaster = int(lock.read_text("utf-8").split()[0])
+        metrics = free_port()
+        settings = environment | {"TAXII_DATABASE_URL": urls.server, "TAXII_METRICS_PORT": str(metrics)}
+        with taxii_server("serve", "--port", "0", cwd=tmp_path, settings=settings) as process:
+            url = url_of(process)
+            assert httpx.get(f"{url}/readyz").status_code == 200
+            family = [postmaster, *descendants(postmaster)]
+            for each in family:
+                os.kill(each, signal.SIGSTOP)
+                stack.callback(os.kill, each, signal.SIGCONT)
+            with ThreadPoolExecutor() as asking:
+                waiting = asking.submit(httpx.get, f"{url}/.well-known/jwks.json", timeout=PATIENCE)
+                until = time.monotonic() + PATIENCE
+                while "taxii_requests_in_progress 1.0" not in _metrics(metrics) and time.monotonic() < until:
+                    time.sleep(0.1)
+                begun = time.monotonic()
+                assert process.stop(signal.SIGTERM) == 0
+                took = time.monotonic() - begun
+                answer = waiting.result()
+
+    assert answer.status_code == 503
+    assert "Traceback" not in process.said
+    # Docker kills after ten: seven for requests, one for last words; the rest is for a busy machine
+    assert took < 14
 
 
 @pytest.mark.slow

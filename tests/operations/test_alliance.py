@@ -186,6 +186,27 @@ async def test_prune_deletes_and_notes_what_there_was(db: Database, fresh_databa
     assert await apply(db, EMPTY, prune=True) == []
 
 
+async def test_a_collection_that_comes_back_gives_out_no_date_twice(
+    db: Database, fresh_database_urls: DatabaseUrls
+) -> None:
+    """Under its old id it goes on past the last date of before, wherever the clock stands: ledger and cursors name versions so."""
+    await apply(db, FILE)
+    await put_version(fresh_database_urls)
+    async with await _owner(fresh_database_urls) as owner:
+        await owner.execute("UPDATE object_versions SET date_added = date_added + interval '50 seconds'")
+    await apply(db, EMPTY, prune=True)
+
+    await apply(db, FILE)
+
+    async with await _owner(fresh_database_urls) as owner:
+        rows = await owner.execute(
+            "SELECT last_added = (SELECT max(date_added) FROM deleted_versions) FROM collection_clocks"
+            " WHERE collection_id = %s",
+            (FIRST,),
+        )
+        assert await rows.fetchall() == [(True,)]
+
+
 async def test_a_pruned_member_can_come_back(db: Database) -> None:
     """Its row is taken up again with what it brought; its old clients stay revoked."""
     await apply(db, FILE)

@@ -16,12 +16,13 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from taxii_server.operations import alliance, alliance_file, audit, operator_recalls, transfer
+from taxii_server.domain.audit import Content, digest_of
+from taxii_server.operations import alliance, alliance_file, audit, audit_listing, operator_recalls, transfer
 from taxii_server.operations.audit import Verified
 from taxii_server.operations.validation import Validators
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Database
-from tests.factories import envelope, indicator, ipv4, stix_id
+from tests.factories import TLP2, as_json, envelope, indicator, ipv4, stix_id
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +33,14 @@ trust_groups:
     collections:
       - {alias: one, title: First, id: 91a7b528-80eb-42ed-a74d-c6fbd5a26116, validation: structural}
       - {alias: two, title: Second, id: 3b2a8f7c-6f0e-4a55-8d25-0c9f2d3f6a11, validation: structural}
+      - {alias: empty, title: Nothing yet, id: 5d0f7a52-7a4e-4d7a-9f0b-6f1f0a2c9b33, validation: structural}
 members:
   north-bank: {name: North Bank}
 """
+GONE = """
+      - {alias: gone, title: Gone by now, id: 77c1e0aa-2f0c-4f5e-8a39-1f1de1f2b944, validation: structural, unmarked: UNMARKED}
+members:"""
+GONE_STREAM = "collection:77c1e0aa-2f0c-4f5e-8a39-1f1de1f2b944"
 STREAM = "collection:91a7b528-80eb-42ed-a74d-c6fbd5a26116"
 COLLECTION = "fraud-intel/one"
 
@@ -79,9 +85,14 @@ async def scene(module_database_urls: DatabaseUrls) -> AsyncIterator[Scene]:
 
     some = [indicator(id=stix_id("indicator", number)) for number in range(8)]
     later = {**some[0], "modified": "2025-01-01T00:00:00.000Z"}
-    for push in (some[:4], [later, some[5]], some[2:5], [ipv4()], some[6:]):
+    marked = indicator(id=stix_id("indicator", 20), object_marking_refs=[TLP2["red"]])
+    for push in (some[:4], [later, some[5]], some[2:5], [ipv4()], [marked], some[6:]):
         await add(*push)
     await add(*some, to="fraud-intel/two")
+    for unmarked in ("CLEAR", "AMBER"):
+        await alliance.apply(db, alliance_file.parse(FILE.replace("\nmembers:", GONE.replace("UNMARKED", unmarked))))
+        await add(*some[:3] if unmarked == "CLEAR" else some[:5], marked, to="fraud-intel/gone")
+    await alliance.apply(db, alliance_file.parse(FILE), prune=True)
     for recalled in (ipv4()["id"], some[1]["id"]):
         await operator_recalls.recall(db, collection=COLLECTION, stix_id=recalled, reason="a test")
     with psycopg.connect(owner_of(module_database_urls), autocommit=True) as owner:
@@ -115,6 +126,10 @@ async def test_what_nobody_touched_is_as_the_audit_says(scene: Scene) -> None:
         "UPDATE object_versions SET member = member + 1 WHERE {}",
         "UPDATE object_versions SET form = 20 WHERE {}",
         "UPDATE object_versions SET status_id = gen_random_uuid() WHERE {}",
+        "UPDATE object_versions SET stix_type = 'malware' WHERE {}",
+        "UPDATE object_versions SET version_at = version_at + interval '1 microsecond' WHERE {}",
+        "UPDATE object_versions SET body_bytes = body_bytes + 1 WHERE {}",
+        "UPDATE object_versions SET marked = NOT marked WHERE {}",
         "UPDATE object_versions SET date_added = date_added - interval '1 microsecond' WHERE {}",
         "DELETE FROM object_versions WHERE {}",
     ],
@@ -167,7 +182,104 @@ async def test_a_removal_that_nobody_did_is_found(scene: Scene) -> None:
         scene.owner.execute(moved)
         [flaw] = (await scene.verify()).flaws
 
-    assert "versions that were removed" in flaw.what
+    assert "tells of nothing that removed indicator--" in flaw.what
+    assert "noted as 'delete'" in flaw.what
+
+
+BACK = f"""
+    WITH back AS (DELETE FROM deleted_versions WHERE collection_id = '{STREAM[11:]}' RETURNING *)
+    INSERT INTO object_versions (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest,
+           body_bytes, level, marked, superseded_level, newer_form_level, member, client, status_id, body)
+    SELECT collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked,
+           5, 5, member, client, status_id, %s FROM back
+"""  # noqa: S608 - ours
+TAKEN = f"""
+    WITH gone AS (DELETE FROM object_versions WHERE collection_id = '{STREAM[11:]}' AND stix_id = %s RETURNING *)
+    INSERT INTO deleted_versions (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest,
+           body_bytes, level, marked, member, client, status_id, reason)
+    SELECT collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked,
+           member, client, status_id, 'recall' FROM gone
+"""  # noqa: S608 - ours
+
+
+@pytest.mark.parametrize("another", [False, True])
+async def test_a_removal_that_was_undone_is_found(scene: Scene, *, another: bool) -> None:
+    """What is put back, text and all, is missed among the removed; another one in its place is not taken for it."""
+    with scene.restored():
+        assert scene.owner.execute(BACK, (as_json(ipv4()).decode(),)).rowcount == 1
+        if another:
+            assert scene.owner.execute(TAKEN, (stix_id("indicator", 3),)).rowcount == 1
+        flaws = (await scene.verify()).flaws
+
+    whats = {"removed other versions than are noted as removed"}
+    assert {flaw.what for flaw in flaws if flaw.seq is not None} == whats
+    assert [stix_id("indicator", 3) in flaw.what for flaw in flaws if flaw.seq is None] == [True] * another
+
+
+async def test_what_was_pruned_is_as_its_act_says(scene: Scene) -> None:
+    """A note that is taken away or changed where a whole collection went, level changes before that included."""
+    acts = [act async for act in audit_listing.export(scene.db, stream=GONE_STREAM)]
+    with scene.restored():
+        scene.owner.execute(
+            "DELETE FROM deleted_versions WHERE collection_id = %s AND stix_id = %s",
+            (GONE_STREAM[11:], stix_id("indicator", 4)),
+        )
+        flaws = (await scene.verify()).flaws
+
+    added, releveled, more, pruned = (act["details"] for act in acts)
+    assert [act["act"] for act in acts] == ["objects_added", "objects_releveled", "objects_added", "objects_pruned"]
+    assert (added["versions"], more["versions"], pruned["versions"]) == (4, 2, 6)
+    assert (pruned["first"], pruned["last"]) == (added["first"], more["last"])
+    # of those of the first push what carries no marking of its own
+    told = {name: releveled[name] for name in ("versions", "was", "level")}
+    assert told == {"versions": 3, "was": {"CLEAR": 3}, "level": "AMBER"}
+    assert releveled["digest"] == digest_of(await _contents(scene, releveled))
+    assert (GONE_STREAM, acts[-1]["seq"]) in {(flaw.stream, flaw.seq) for flaw in flaws}
+
+
+async def _contents(scene: Scene, act: dict[str, Any]) -> list[Content]:
+    rows = scene.owner.execute(
+        "SELECT date_added, stix_id, form, version, digest, member FROM deleted_versions "
+        "WHERE collection_id = %s AND date_added BETWEEN %s AND %s AND NOT marked",
+        (GONE_STREAM[11:], act["first"], act["last"]),
+    )
+    return [Content(*row) for row in rows]
+
+
+async def test_another_level_than_an_object_is_marked_with_is_found(scene: Scene) -> None:
+    """Whoever lowers it shows RED to everybody; the text says what it was."""
+    with scene.restored():
+        assert scene.owner.execute("UPDATE object_versions SET level = 0 WHERE level = 4").rowcount == 1
+        [flaw] = (await scene.verify()).flaws
+
+    assert flaw.stream == STREAM
+    assert "something else is kept than its text says" in flaw.what
+
+
+async def test_what_was_put_into_an_empty_collection_is_found(scene: Scene) -> None:
+    """Nobody ever added to it, so it has no stream: its name and the number are told all the same."""
+    statement = f"""
+        INSERT INTO object_versions (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest,
+               body_bytes, level, marked, superseded_level, newer_form_level, member, client, status_id, body)
+        SELECT '5d0f7a52-7a4e-4d7a-9f0b-6f1f0a2c9b33', date_added, stix_id, form, version_at, version, stix_type, digest,
+               body_bytes, level, marked, superseded_level, newer_form_level, member, client, status_id, body
+          FROM object_versions WHERE collection_id = '{STREAM[11:]}' ORDER BY date_added LIMIT 1
+    """  # noqa: S608 - ours
+    with scene.restored():
+        scene.owner.execute(statement)
+        [flaw] = (await scene.verify()).flaws
+
+    assert flaw.stream == "collection:5d0f7a52-7a4e-4d7a-9f0b-6f1f0a2c9b33"
+    assert flaw.what == "tells of nothing that added 1 versions before all others"
+
+
+async def test_an_act_that_names_no_collection_any_more_is_named_itself(scene: Scene) -> None:
+    """What somebody wrote into it is not asked of the database."""
+    with scene.restored():
+        scene.owner.execute("UPDATE audit_events SET details = '{}' WHERE act = 'collection_created'")
+        flaws = (await scene.verify()).flaws
+
+    assert {flaw.stream for flaw in flaws} == {"alliance"}
 
 
 async def test_what_is_from_before_the_audit_is_counted(scene: Scene) -> None:
@@ -191,7 +303,7 @@ import asyncio, sys
 from taxii_server.operations import clients, transfer
 from taxii_server.operations.validation import Validators
 from taxii_server.storage.engine import Database
-from tests.factories import envelope, indicator
+from tests.factories import TLP2, as_json, envelope, indicator
 from uuid import uuid4
 
 async def main():
@@ -248,7 +360,7 @@ async def test_act_and_row_stand_or_fall_together(fresh_database_urls: DatabaseU
         await _until_alone(owner)
         issued = owner.execute("SELECT client_id, revoked_at IS NOT NULL FROM clients").fetchall()
     found = await audit.verify(db, content=True)
-    acts = [act async for act in audit.export(db, stream="member:north-bank")]
+    acts = [act async for act in audit_listing.export(db, stream="member:north-bank")]
     await db.close()
 
     assert found.flaws == []

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.operations import alliance, alliance_file, audit, audit_heads, members
+from taxii_server.operations import alliance, alliance_file, audit, audit_heads, audit_listing, members
 from taxii_server.operations.audit_heads import Heads
 from taxii_server.storage.engine import Database
 
@@ -137,3 +138,24 @@ async def test_a_piece_of_a_head_is_not_left_in_the_file(
         await members.suspend(db, "north-bank")
 
     assert [one.seq for one in audit.heads_in(file.read_text())] == [2]
+
+
+async def test_a_whole_checkpoint_of_the_future_is_not_the_last_for_a_year(
+    db: Database, fresh_database_urls: DatabaseUrls
+) -> None:
+    """After the database's clock was set back, the next one but one names all streams again: making it stays cheap."""
+    await alliance.apply(db, alliance_file.parse(FILE))
+    own = keys(db)
+    told = []
+    for suspended in (True, False, True):
+        await (members.suspend if suspended else members.resume)(db, "north-bank")
+        made = await audit_heads.make(db, own, ISSUER)
+        assert made is not None
+        [head] = [act async for act in audit_listing.export(db, stream="heads", after=made.seq - 1)]
+        told.append(head["details"]["whole"])
+        if made.seq == 1:
+            url = make_url(fresh_database_urls.owner).set(drivername="postgresql")
+            with psycopg.connect(url.render_as_string(hide_password=False)) as owner:
+                owner.execute("UPDATE audit_events SET at = at + interval '1 year' WHERE stream = 'heads'")
+
+    assert told == [True, False, True]

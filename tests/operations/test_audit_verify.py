@@ -22,10 +22,20 @@ from taxii_server.domain import audit as domain
 from taxii_server.domain.audit import HEADS, START, Written
 from taxii_server.domain.audit_chain import Flaw, encode
 from taxii_server.domain.errors import OperatorError
-from taxii_server.operations import alliance, alliance_file, audit, audit_heads, clients, members, signing_keys
+from taxii_server.operations import (
+    alliance,
+    alliance_file,
+    audit,
+    audit_heads,
+    audit_listing,
+    clients,
+    members,
+    signing_keys,
+)
 from taxii_server.operations.audit import Verified
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Database
+from tests.auth.alliance import statements
 
 pytestmark = pytest.mark.anyio
 
@@ -199,7 +209,7 @@ async def test_what_cannot_even_be_read_is_named_like_any_other_change(scene: Sc
         with scene.restored():
             scene.change(row, column, change)
             found = await scene.flaws()
-            exported = [act async for act in audit.export(scene.db)]
+            exported = [act async for act in audit_listing.export(scene.db)]
             await audit_heads.make(scene.db, scene.keys, ISSUER)
 
         assert {(flaw.stream, flaw.seq) for flaw in found} == {(row.stream, row.seq)}
@@ -381,3 +391,23 @@ async def test_no_checkpoint_takes_the_place_of_one_that_was_cut_off(scene: Scen
             await audit_heads.make(scene.db, scene.keys, ISSUER, wait=True)
 
         assert scene.rows() == left
+
+
+@pytest.mark.parametrize("heads", [1, 3, 1_000])
+async def test_many_checkpoints_are_looked_up_together(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, heads: int
+) -> None:
+    """However many a statement takes, each is held against its streams; and by itself one statement takes thousands."""
+    monkeypatch.setattr(audit, "_HEADS", heads)
+    row = next(row for row in scene.rows(NORTH) if row.seq == 1)
+    with statements(scene.db) as sent:
+        sound = await scene.verify()
+    with scene.restored():
+        scene.rewrite(NORTH, lambda one: replace(one, who="nobody") if one.seq == row.seq else one)
+        named = {flaw.stream for flaw in await scene.flaws()}
+    lookups = sum("unnest" in one for one in sent)
+
+    assert sound.sound
+    assert named == {NORTH}
+    # once for heads left over, once for the one from outside
+    assert lookups - 2 == {1: sound.checkpoints, 1_000: 1}.get(heads, lookups - 2)

@@ -17,6 +17,7 @@ from taxii_server.storage import consumers as storage
 from taxii_server.storage.alliance import remove_collection
 from taxii_server.storage.engine import Database
 from tests.auth.alliance import statements
+from tests.auth.certified import certificate
 from tests.factories import TLP2, indicator
 from tests.taxii.alliance import Exchange, exchange_on, fill
 
@@ -268,6 +269,47 @@ async def test_silent(own: Exchange, database: Database) -> None:
     await saved(own)
 
     assert (await one(own, database)).words == f"{silent.words}; since then refused: wrong secret"
+
+
+async def test_what_is_about_to_end_is_told_in_time(own: Exchange, database: Database) -> None:
+    """Certificates and clients that were given an end, thirty days before, or as the operator asks; never what is past."""
+    client = own.clients["north"]
+    await poll(own)
+    for days in (-5, 3, 20):
+        own.alliance.certificate(client.row, certificate(since=timedelta(days=-9), until=timedelta(days=days)))
+    certified = await one(own, database)
+    own.alliance.execute("UPDATE clients SET expires_at = now() + interval '40 days' WHERE id = %s", client.row)
+    both = await one(own, database, patience=Patience(ending=timedelta(days=50)))
+    none = await one(own, database, patience=Patience(ending=timedelta(days=10)))
+    counted = [await consumers.count_ending(database, within=timedelta(days=days)) for days in (10, 30)]
+    await own.app.state.activity.count_silent()
+
+    assert certified.certified_until is not None
+    assert certified.verdict is Verdict.UP_TO_DATE
+    assert certified.words == f"up to date; its certificate ends {certified.certified_until:%Y-%m-%d %H:%MZ}"
+    assert both.words == (
+        f"up to date; it ends {both.expires_at:%Y-%m-%d %H:%MZ}; its certificate ends {both.certified_until:%Y-%m-%d %H:%MZ}"
+    )
+    assert none.words == "up to date"
+    assert counted == [0, 1]
+    assert REGISTRY.get_sample_value("taxii_clients_ending") == 1
+    for ended in ("revoked_at = now()", "revoked_at = NULL, expires_at = now()"):
+        own.alliance.execute(f"UPDATE clients SET {ended} WHERE id = %s", client.row)  # noqa: S608 - ours
+        assert await consumers.count_ending(database, within=timedelta(days=90)) == 0
+
+
+async def test_who_must_show_what_has_ended_is_refused(own: Exchange, database: Database) -> None:
+    """A secret beside it makes no difference, and a certificate to come lets nobody in."""
+    client = own.clients["north"]
+    await poll(own)
+    own.alliance.certificate(client.row, certificate(since=timedelta(days=-9), until=timedelta(days=-1)))
+    own.alliance.certificate(client.row, certificate(since=timedelta(days=1)))
+    told = {}
+    for must in ("any", "both", "certificate"):
+        own.alliance.must_show(client.row, must)
+        told[must] = (await one(own, database)).verdict
+
+    assert told == {"any": Verdict.UP_TO_DATE, "both": Verdict.REFUSED, "certificate": Verdict.REFUSED}
 
 
 async def test_failing(own: Exchange, database: Database) -> None:

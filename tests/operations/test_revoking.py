@@ -60,7 +60,7 @@ def test_whoever_could_see_the_object_ends_with_a_revoked_version(
         return
 
     plan = revocation(visible, stored, bodies, NOW)
-    for number, (columns, body) in enumerate(plan.new, start=100):
+    for number, (_, columns, body) in enumerate(plan.new, start=100):
         assert columns.version_at is not None
         assert columns.level is not None
         date = NOW + number * MICROSECOND
@@ -96,7 +96,7 @@ def test_what_was_valid_stix_stays_so(one: Stix) -> None:
     stix2_rules.check(dict(one), columns.form)
     assert columns.version_at is not None
     place = Version(columns.stix_id, columns.form, columns.version_at, NOW, Level.CLEAR)
-    [(revoked, octets)] = revocation([place], [place], {NOW: as_json(one).decode()}, NOW).new
+    [(_, revoked, octets)] = revocation([place], [place], {NOW: as_json(one).decode()}, NOW).new
 
     stix2_rules.check(json.loads(octets), revoked.form)
     assert revoked.revoked

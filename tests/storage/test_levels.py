@@ -52,7 +52,7 @@ async def rule(feed: Feed, level: Level) -> int:
         await clocks.lock_clock(connection, feed.collection_id)
         moved = await levels.relevel(connection, feed.whole(), level)
     feed.policy = replace(feed.policy, unmarked_level=level)
-    return moved
+    return moved.contents.versions
 
 
 async def changes(feed: Feed) -> int:

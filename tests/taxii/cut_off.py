@@ -1,7 +1,8 @@
-"""A stretch of wire between the server and its PostgreSQL that a test can cut.
+"""A stretch of wire between the server and its PostgreSQL that a test can cut or freeze.
 
 Octets pass through until it is cut; then connections break and no new ones are let in, as when the database's machine
-is gone. The database itself goes on: other tests use it.
+is gone. Frozen, nothing breaks and nothing passes, as when PostgreSQL is stopped or a firewall drops what it sees:
+connections are taken and not answered. The database itself goes on: other tests use it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Wire:
         self._streams: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.frozen = asyncio.Event()
+        self.freeze_at: bytes | None = None
+        """Freeze before octets that hold this are passed on to the database."""
         self.cut_at: bytes | None = None
         """Cut before octets that hold this are passed on to the database."""
         self.cut_after: bytes | None = None
@@ -60,11 +66,23 @@ class Wire:
         for stream in self._streams:
             stream.transport.abort()
 
+    def freeze(self) -> None:
+        """Let nothing pass, either way, and break nothing."""
+        self._flows.clear()
+        self.frozen.set()
+
+    def thaw(self) -> None:
+        """Let pass what was kept, and all that follows."""
+        self.freeze_at = None
+        self.frozen.clear()
+        self._flows.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        await self._flows.wait()
         far_reader, far_writer = await self._reach()
         ends = {writer, far_writer}
         self._streams |= ends
@@ -88,6 +106,9 @@ class Wire:
                 if self.cut_at is not None and self.cut_at in octets:
                     self.cut()
                     return
+                if self.freeze_at is not None and self.freeze_at in octets:
+                    self.freeze()
+                await self._flows.wait()
                 last = self.cut_after is not None and self.cut_after in octets
                 to.write(octets)
                 await to.drain()
@@ -103,12 +124,14 @@ class Wire:
             while octets := await reader.read(65_536):
                 if self.cut_after is not None and b"COMMIT\0" in octets:
                     continue
+                await self._flows.wait()
                 to.write(octets)
                 await to.drain()
         to.transport.abort()
 
     async def close(self) -> None:
         """Cut it for good."""
+        self.thaw()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

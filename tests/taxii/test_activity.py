@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -11,7 +11,10 @@ from sqlalchemy import Engine
 
 from tests.auth.alliance import statements
 from tests.factories import indicator
-from tests.taxii.alliance import Exchange, basic
+from tests.taxii.alliance import Exchange, basic, exchange_on
+
+if TYPE_CHECKING:
+    from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = pytest.mark.anyio
 
@@ -244,3 +247,29 @@ async def test_no_answer_tells_who_polls(own: Exchange) -> None:
     await saved(own)
 
     assert await answers() == before
+
+
+async def test_a_client_in_a_loop_is_seen_in_its_health(fresh_database_urls: DatabaseUrls) -> None:
+    """What is refused before any look-up is noted all the same, once each, and at the time at which it was."""
+    async with exchange_on(fresh_database_urls, client_rate="3/hour") as exchange:
+        north = exchange.as_("north")
+        for _ in range(3):
+            assert (await exchange.http.get("/taxii2/", headers=north)).status_code == 200
+        with statements(Engine) as sent:
+            refusals = [await exchange.http.get("/taxii2/", headers=north) for _ in range(6)]
+            refusals += [
+                await exchange.http.post("/oauth2/token", data={"grant_type": "client_credentials"}, headers=north)
+                for _ in range(2)
+            ]
+        await saved(exchange)
+        noted = exchange.alliance.execute(
+            "SELECT requests, errors, failed_status, cardinality(failures), failures[1] = failed_at,"
+            "       failed_at > succeeded_at AND failed_at BETWEEN now() - interval '1 minute' AND now()"
+            "  FROM client_activity WHERE client = %s",
+            exchange.clients["north"].row,
+        )
+
+    assert {answer.status_code for answer in refusals} == {429}
+    # one look-up for what it sent here, one for what it sent there
+    assert len(sent) == 2
+    assert noted == [(11, 8, 429, 8, True, True)]

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.operations import audit, audit_heads, clients, members
+from taxii_server.operations import audit, audit_heads, audit_listing, clients, members
 from taxii_server.storage.engine import Database
 from tests.factories import indicator, stix_id
 from tests.taxii.alliance import Exchange, basic, exchange_on
@@ -51,7 +51,7 @@ def some() -> dict[str, Any]:
 
 
 async def acts(db: Database, stream: str | None = None) -> list[dict[str, Any]]:
-    return [act async for act in audit.export(db, stream=stream)]
+    return [act async for act in audit_listing.export(db, stream=stream)]
 
 
 def stream_of(exchange: Exchange, name: str) -> str:

@@ -259,6 +259,25 @@ async def test_a_body_that_stops_coming_is_408(fresh_database_urls: DatabaseUrls
         assert stored(exchange) == 0
 
 
+async def test_a_body_that_trickles_is_408_and_gives_its_place_back(fresh_database_urls: DatabaseUrls) -> None:
+    """An octet within each patience: it would hold one of its client's places for as long as it likes."""
+    sent = 0
+
+    async def trickles() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for octet in envelope(another()):
+            yield bytes([octet])
+            sent += 1
+            await asyncio.sleep(0.2)
+
+    over: dict[str, Any] = {"body_timeout": timedelta(seconds=1), "client_concurrency": 1}
+    async with exchange_on(fresh_database_urls, **over) as exchange:
+        error = assert_error(await post(exchange, trickles()), 408)
+        assert "too slowly" in error["description"]
+        assert sent <= 5
+        assert (await post(exchange, envelope(another()))).status_code == 202
+
+
 # One object's failure
 
 LARGE = 256 * 1024

@@ -12,8 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.auth.certified import byte_sequence, escaped_pem, thumbprint
+from taxii_server.auth import certificates
+from taxii_server.domain.errors import OperatorError
+from tests.auth.certified import AUTHORITY, byte_sequence, certificate, escaped_pem, padding, thumbprint, usage
 from tests.check.certificates import Certified, certified
 from tests.factories import indicator
 from tests.taxii.alliance import TAXII, basic
@@ -23,6 +27,8 @@ from tests.taxii.nginx import nginx
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from cryptography import x509
 
     from taxii_server.storage.embedded import DatabaseUrls
     from tests.auth.alliance import Issued
@@ -251,6 +257,46 @@ async def test_the_log_has_the_client_s_own_address(proxied: Proxied, capsys: py
     assert "peer=127.0.0.3" in said
     assert "6.6.6.6" not in said
     assert "CERTIFICATE" not in said
+
+
+@pytest.mark.parametrize(
+    ("extensions", "issuer", "uses", "taken"),
+    [
+        ([], None, [], True),
+        ([], "an authority", [ExtendedKeyUsageOID.CLIENT_AUTH], True),
+        ([AUTHORITY], None, [], True),
+        ([usage("digital_signature")], None, [], True),
+        ([usage("key_agreement")], None, [], True),
+        ([padding(10_000)], None, [], True),
+        ([usage("key_cert_sign")], None, [], False),
+        ([usage("key_encipherment")], None, [], False),
+        ([], None, [ExtendedKeyUsageOID.SERVER_AUTH], False),
+        ([padding(12_000)], None, [], False),
+        ([padding(50_000)], None, [], False),
+    ],
+    ids=map(str, range(11)),
+)
+async def test_what_is_taken_for_a_client_is_what_nginx_lets_through(
+    proxied: Proxied,
+    extensions: list[x509.ExtensionType],
+    issuer: str | None,
+    uses: list[x509.ObjectIdentifier],
+    taken: bool,
+) -> None:
+    """What is refused when it is registered would be refused with each request, and nobody would know why."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    own = Certified(certificate("own", key, extensions=extensions, issuer=issuer, uses=uses), key)
+    proxied.live.alliance.certificate(proxied.client.row, own.certificate)
+    try:
+        certificates.of_file(own.pem)
+    except OperatorError:
+        registered = False
+    else:
+        registered = True
+
+    assert registered is taken
+    status = await proxied.poll(own)
+    assert status == 200 if taken else status in {400, 401}
 
 
 async def test_certificates_overlap_while_one_is_exchanged(proxied: Proxied) -> None:

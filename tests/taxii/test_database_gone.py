@@ -1,4 +1,4 @@
-"""The database goes away and comes back: 503 meanwhile, nothing acknowledged that isn't stored, and nobody has to help."""
+"""The database goes away, or says nothing, and comes back: 503 meanwhile, nothing acknowledged that isn't stored, and nobody has to help."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from taxii_server.app import create_app
+from taxii_server.storage import silence
 from tests.auth.alliance import alliance_in
 from tests.factories import malware, stix_id
 from tests.taxii.alliance import GROUP, PUBLIC_URL, Exchange, assert_error, fill, settings_for
@@ -221,6 +222,78 @@ async def test_backends_ended_while_idle_cost_at_most_one_answer(wired: Wired) -
 
     assert [answer.status_code for answer in answers[1:]] == [200] * 9
     assert answers[0].status_code in {200, 503}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an answer of PostgreSQL for less than a second."""
+    monkeypatch.setattr(silence, "PATIENCE", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+class TestSilent:
+    """PostgreSQL is stopped, its disk stalls or a firewall drops what it sees: nothing is closed, nothing answered."""
+
+    async def test_it_is_503_in_bounded_time_and_back_it_is_served(self, wired: Wired) -> None:
+        """Polls, pushes and readiness alike; nothing is left behind, so the next request after it came back is served."""
+        first = another()
+        await wired.add(first)
+        await wired.get(wired.path("objects/", SCRATCH))
+        wired.wire.freeze()
+        async with asyncio.timeout(30):
+            asked = [
+                wired.get("/taxii2/"),
+                wired.get(wired.path("objects/", SCRATCH)),
+                wired.post({"objects": [another()]}, name=SCRATCH),
+                wired.delete(wired.path(f"objects/{first['id']}/", SCRATCH)),
+            ]
+            for answer in await asyncio.gather(*asked):
+                assert_gone(answer)
+            assert (await wired.http.get("/healthz")).status_code == 200
+            assert (await wired.http.get("/readyz")).status_code == 503
+        wired.wire.thaw()
+
+        assert (await wired.http.get("/readyz")).status_code == 200
+        assert (await wired.get(wired.path("objects/", SCRATCH))).json()["objects"] == [first]
+        assert [answer.status_code for answer in await everything(wired)] == [
+            200,
+            200,
+            200,
+            404,
+            200,
+            200,
+            404,
+            202,
+            404,
+        ]
+
+    @pytest.mark.parametrize(
+        "statement",
+        [b"FOR NO KEY UPDATE", b"INSERT INTO object_versions", b"COMMIT\0"],
+        ids=["lock", "insert", "commit"],
+    )
+    async def test_a_write_that_is_not_answered_is_not_acknowledged(self, wired: Wired, statement: bytes) -> None:
+        """Sent again it is a success, and stored once, whether or not PostgreSQL finished it when it went on."""
+        one = another()
+        wired.wire.freeze_at = statement
+        assert_gone(await wired.post({"objects": [one]}, name=SCRATCH))
+        assert wired.wire.frozen.is_set()
+        wired.wire.thaw()
+
+        assert (await wired.post({"objects": [one]}, name=SCRATCH)).json()["success_count"] == 1
+        assert wired.alliance.execute("SELECT count(*) FROM object_versions") == [(1,)]
+
+    async def test_no_page_leaves_while_the_ledger_is_not_answered(self, wired: Wired) -> None:
+        """What waited for the ledger's commit is refused, and the ledger goes on by itself."""
+        one = another()
+        await wired.add(one)
+        wired.wire.freeze_at = b"INSERT INTO disclosures"
+        for answer in await asyncio.gather(*(wired.get(wired.path("objects/", SCRATCH)) for _ in range(3))):
+            assert_gone(answer)
+        assert wired.wire.frozen.is_set()
+        wired.wire.thaw()
+
+        assert (await wired.get(wired.path("objects/", SCRATCH))).json()["objects"] == [one]
 
 
 async def test_errors_tell_nothing_of_the_database(wired: Wired) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
@@ -14,6 +16,7 @@ from sqlalchemy import Engine
 from taxii_server.app import create_app
 from taxii_server.auth import client_limits, failed_logins, secrets
 from taxii_server.auth.client_limits import ClientLimits
+from taxii_server.auth.failed_logins import FailedLogins
 from taxii_server.domain.access import Principal
 from taxii_server.domain.allowances import Rate
 from taxii_server.domain.errors import TooManyRequests
@@ -140,6 +143,21 @@ async def test_a_client_in_a_loop_is_refused_without_a_statement(exchange: Excha
     assert sent == []
 
 
+async def test_when_a_client_was_refused_is_told_by_the_databases_time() -> None:
+    """Which nobody asks for again: it is as much later as this process saw pass."""
+    noted: list[tuple[int, datetime]] = []
+    clock, asked = Clock(), datetime(2026, 11, 1, tzinfo=UTC)
+    limits = ClientLimits(Rate(1, 60), clock=clock, noted=lambda client, at: noted.append((client, at)))
+    (await limits.enter(NORTH, "n", asked))()
+    with pytest.raises(TooManyRequests):
+        await limits.enter(NORTH, "n", asked)
+    clock.now += 7
+    with pytest.raises(TooManyRequests):
+        limits.refuse_again("n")
+
+    assert noted == [(1, asked), (1, asked + timedelta(seconds=7))]
+
+
 async def test_a_client_in_a_loop_with_its_certificate_alone_costs_no_more(
     exchange: Exchange, module_database_urls: DatabaseUrls
 ) -> None:
@@ -241,6 +259,33 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
 
     (await limits.enter(NORTH))()
     assert limits._under_way == {}
+
+
+async def test_who_gives_up_as_its_turn_comes_leaves_nothing_behind_either() -> None:
+    """All others have ended by then, so nobody comes after it who would clear up."""
+    limits = ClientLimits(None, 1, patience=60)
+    end = await limits.enter(NORTH)
+    waiting = asyncio.create_task(limits.enter(NORTH))
+    await asyncio.sleep(0)
+    end()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert limits._under_way == {}
+    (await limits.enter(NORTH))()
+
+
+async def test_a_clock_that_is_set_changes_no_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward by a year or back: it is never asked what time of day it is."""
+    limits, logins = ClientLimits(Rate(1, 3600), 1), FailedLogins()
+    (await limits.enter(NORTH))()
+    for step in (-1e8, 1e8, 4e9):
+        monkeypatch.setattr(time, "time", lambda step=step: step)
+        with pytest.raises(TooManyRequests) as refusal:
+            await limits.enter(NORTH)
+        assert 3590 < (refusal.value.retry_after or 0) <= 3600
+    assert logins._clock is time.monotonic
 
 
 async def test_requests_under_way_are_counted_until_they_are_answered(

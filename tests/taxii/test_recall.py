@@ -500,6 +500,67 @@ async def test_to_who_was_not_cleared_for_it_there_was_no_recall(exchange: Excha
         assert "secret" in str(await refusal(exchange, one, "red"))
 
 
+async def test_its_own_addition_under_a_recalled_id_tells_nobody_of_the_recall(exchange: Exchange) -> None:
+    """What was added after a recall doesn't make its sender one who could see what was recalled: not on the second push."""
+    revoked, deleted = new(), ipv4(value="203.0.113.83", object_marking_refs=[TLP2["red"]])
+    await exchange.add(marked(revoked, "red", 1), deleted, member="red")
+    for of in (revoked, deleted["id"]):
+        await recalled(exchange, of, "red", reason="secret")
+    green = {"object_marking_refs": [TLP2["green"]]}
+
+    for one in (marked(revoked, "green", 2), marked(revoked, "green", 2), marked(revoked, "green", 3)):
+        assert await refusal(exchange, one, "green") is None
+    for one in ({**deleted, **green}, {**deleted, **green}, {**deleted, **green, "x_note": "once more"}):
+        assert await refusal(exchange, one, "green") is None
+    assert "secret" in str(await refusal(exchange, marked(revoked, "green", 4), "red"))
+
+
+async def test_a_version_whose_level_fell_tells_of_its_recall(exchange: Exchange) -> None:
+    """Who can see now what was withdrawn is told that it was, though it couldn't see it then."""
+    of = new()
+    await exchange.add(marked(of, "red", 1), member="red")
+    await recalled(exchange, of, "red", reason="mistaken")
+    exchange.alliance.execute("UPDATE object_versions SET level = 1 WHERE stix_id = %s", of)
+
+    assert "mistaken" in str(await refusal(exchange, marked(of, "green", 2), "green"))
+
+
+async def test_a_recall_outlives_those_that_others_make(exchange: Exchange) -> None:
+    """Who may send what says `revoked`, and recalls that at a level of few, undoes nothing for the many."""
+    of = new()
+    await exchange.add(marked(of, "green", 1), member="green")
+    first = await recalled(exchange, of, "green", reason="first")
+    assert (await exchange.delete(exchange.path(f"objects/{of}/", SCRATCH), "green")).status_code == 200
+    await exchange.add(marked(of, "red", 5, revoked=True), member="red")
+    await recalled(exchange, of, "red", reason="second")
+
+    for member in ("green", "amber"):
+        said = str(await refusal(exchange, marked(of, "green", 9), member))
+        assert "first" in said
+        assert first["recalled_at"] in said
+    assert (await standing(exchange, of, "green"))["recalled_at"] == first["recalled_at"]
+    assert "was recalled" in str(await refusal(exchange, marked(of, "green", 9), "red"))
+
+
+async def test_each_contributor_keeps_its_own_recall(exchange: Exchange) -> None:
+    """One that comes to be at another level is another member's: nobody's vanishes, and no instant or reason is mixed up."""
+    of = new()
+    await exchange.add(marked(of, "red", 1), member="red")
+    await exchange.add(marked(of, "green", 2), member="green")
+    below = await recalled(exchange, of, "green", reason="below")
+    assert (await exchange.delete(exchange.path(f"objects/{of}/", SCRATCH), "green")).status_code == 200
+    above = await recalled(exchange, of, "red", reason="above")
+
+    assert above["recalled_at"] > below["recalled_at"]
+    assert (await standing(exchange, of, "green"))["reason"] == "below"
+    assert (await standing(exchange, of, "red"))["reason"] == "above"
+    assert await recalled(exchange, of, "red") == above
+    said = str(await refusal(exchange, marked(of, "green", 9), "green"))
+    assert "below" in said
+    assert "above" not in said
+    assert "above" in str(await refusal(exchange, marked(of, "green", 9), "red"))
+
+
 async def test_oracle_a_recall_is_told_to_who_may_only_write(exchange: Exchange) -> None:
     """A push tool must not bring the object back, so it learns that it was recalled and why; never below its clearance."""
     one, above = ipv4(value="203.0.113.79"), ipv4(value="203.0.113.80", object_marking_refs=[TLP2["red"]])

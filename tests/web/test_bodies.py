@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from taxii_server.domain.errors import BadBody, BodyTooLarge, BodyTooSlow, InflatedTooLarge, UnsupportedMedia
-from taxii_server.web.bodies import read_body
+from taxii_server.web.bodies import LEAST_RATE, read_body, time_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,17 +117,38 @@ async def test_a_sender_that_pauses_is_given_up() -> None:
         await Sender([b"x"], then="pause").read(patience=0.05)
 
 
-async def test_a_sender_that_is_slow_is_waited_for() -> None:
-    """Ten pieces, each within the patience, though not all of them together."""
+def slowly(piece: bytes, pieces: int) -> Sender:
+    """A sender of so many pieces, fifty a second."""
     sender = Sender([])
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.02)
         sender.taken += 1
-        return {"type": "http.request", "body": b"x", "more_body": sender.taken < 10}
+        return {"type": "http.request", "body": piece, "more_body": sender.taken < pieces}
 
     sender.receive = receive  # type: ignore[method-assign]
-    assert await sender.read(patience=0.1) == b"x" * 10
+    return sender
+
+
+async def test_a_sender_that_is_slow_is_waited_for() -> None:
+    """Each piece within the patience, though not all of them together, and no slower on the whole than is allowed."""
+    piece = b"x" * LEAST_RATE
+    assert await slowly(piece, 15).read(patience=0.2, limit=15 * LEAST_RATE) == piece * 15
+
+
+async def test_a_sender_that_trickles_is_given_up() -> None:
+    """An octet now and then, always within the patience: the body as a whole has its time as well."""
+    sender = slowly(b"x", 10_000)
+    with pytest.raises(BodyTooSlow, match="too slowly"):
+        await sender.read(patience=0.2, limit=10_000)
+    assert sender.taken <= 0.2 / 0.02
+
+
+@pytest.mark.parametrize("mebibytes", [1, 10, 256])
+def test_a_line_of_256_kbit_is_fast_enough(mebibytes: int) -> None:
+    """The largest body by default, and the largest that can be set; three of them share the line, packets cost a tenth."""
+    octets = mebibytes * 1024 * 1024
+    assert octets / (256_000 / 8 * 0.9 / 3) < time_for(octets, 60)
 
 
 async def test_a_sender_that_leaves_is_no_fault() -> None:

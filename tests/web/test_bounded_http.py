@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
 
+from taxii_server.web.bodies import LEAST_RATE
 from taxii_server.web.bounded_http import MOST_OCTETS_BETWEEN_BODIES, BoundedHttp
 from taxii_server.web.media_types import TAXII
 
@@ -29,6 +30,7 @@ class Impatient(BoundedHttp):
 
     head_timeout = 0.4
     stall_timeout = 0.4
+    rest_timeout = 0.4
 
 
 class _Quiet(uvicorn.Server):
@@ -121,6 +123,35 @@ async def test_a_connection_whose_head_never_comes_is_closed() -> None:
             answer = await reader.read()
             assert answer.startswith(b"HTTP/1.1 200")
             assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("drips", [1, 8])
+async def test_a_refused_body_that_never_comes_whole_is_cut_off(drips: int) -> None:
+    """The answer is there and nobody reads the rest: neither silence nor a drip holds the connection."""
+    async with _serving(Impatient) as port, asyncio.timeout(20), _connection(port) as (reader, writer):
+        writer.write(b"POST /0 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        dripped = 0
+        with suppress(ConnectionError):
+            while dripped < drips:
+                writer.write(b"x")
+                await writer.drain()
+                dripped += 1
+                await asyncio.sleep(0.1)
+            assert await reader.read() == b""
+
+
+async def test_a_refused_body_that_comes_has_its_time() -> None:
+    """A client that sends its body to the end before it reads the answer gets it, and the next one on the connection."""
+    octets = 12 * LEAST_RATE
+    async with _serving(Impatient) as port, asyncio.timeout(20), _connection(port) as (reader, writer):
+        writer.write(f"POST /0 HTTP/1.1\r\nHost: x\r\nContent-Length: {octets}\r\n\r\n".encode())
+        for _ in range(12):
+            writer.write(b"x" * (octets // 12))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        writer.write(b"GET /0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 2
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off() -> None:

@@ -75,6 +75,33 @@ async def test_the_client_is_the_last_hop_that_is_no_trusted_proxy(
     assert await seen(peer, *forwarded) == client
 
 
+@pytest.mark.parametrize(
+    ("trusted", "peer", "believed"),
+    [
+        ("::ffff:10.0.0.7", "10.0.0.7", True),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.7", True),
+        ("::ffff:10.0.0.7", "10.0.0.8", False),
+        ("::ffff:10.0.0.0/120", "10.0.0.8", True),
+        ("::ffff:10.0.0.0/120", "10.0.1.8", False),
+        ("::10.0.0.7", "10.0.0.7", False),
+        ("10.0.0.7", "::10.0.0.7", False),
+        ("10.0.0.7", "64:ff9b::10.0.0.7", False),
+        ("10.0.0.7", "2002:a00:7::1", False),
+    ],
+)
+async def test_ipv4_is_the_same_however_ipv6_spells_it(trusted: str, peer: str, believed: bool) -> None:
+    """As mapped, which is how a socket of both kinds tells it; embedded in other ways it is somebody else's."""
+    expected = "198.51.100.1" if believed else peer
+    assert await seen(peer, "198.51.100.1", trusted=(trusted,)) == expected
+
+
+@pytest.mark.parametrize("peer", ["", "unix:", "/run/taxii.sock"])
+async def test_a_unix_socket_s_other_end_has_no_address_to_trust(peer: str) -> None:
+    """Whatever the web server calls it."""
+    assert await seen(peer, "198.51.100.1") == peer
+    assert await shown(peer, ("client-cert", ":AA==:")) is None
+
+
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.7"])
 async def test_unless_told_nobody_is_trusted(peer: str) -> None:
     """Not even this machine: any process of it could name whom it likes."""

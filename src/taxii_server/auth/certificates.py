@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,12 +28,16 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from taxii_server.domain.errors import NotAuthenticated, OperatorError
 
 CONFIRMATION: Final = "x5t#S256"
 """The confirmation method of a token that is bound to a certificate (RFC 8705 §3.1)."""
+
+LARGEST_FILE: Final = 64 * 1024
+"""Octets of a file that may still be somebody's certificate."""
 
 _LONGEST: Final = 16 * 1024
 _REMEMBERED: Final = 256
@@ -44,6 +48,20 @@ _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _SMALLEST_RSA: Final = 2048
 _CURVES: Final = (SECP256R1, SECP384R1, SECP521R1)
 _BROKEN_HASHES: Final = frozenset({"md5", "sha1"})
+# what begins with a small number: PKCS #8, PKCS #1 and SEC 1 with 0 or 1, PKCS #12 with 3; a certificate with a sequence
+_DER_OF_A_KEY = re.compile(rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...|\x80)\x02\x01[\x00\x01\x03]", re.DOTALL)
+# all that the library ends with for a certificate that is none, or one of another kind than RFC 5280's
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,38 +103,63 @@ def shown(header: str | None) -> Shown:
     return Shown(certificate.thumbprint)
 
 
-def of_file(octets: bytes, *, even_expired: bool = False) -> Certificate:
+def of_file(octets: bytes, *, known: bool = False) -> Certificate:
     """Read a client's certificate from a file, PEM or DER, for an operator.
+
+    One that is `known` is read whatever it is good for: it may be somebody's since before the rules were what they are.
 
     Raises:
         OperatorError: if it isn't one certificate alone, or one that no client should have; saying what would be right.
     """
-    if b"PRIVATE KEY" in octets:
+    der = _der_of(octets)
+    try:
+        parsed = x509.load_der_x509_certificate(der)
+        certificate = Certificate(
+            thumbprint=sha256(der).digest(),
+            subject=_printable(parsed.subject.rfc4514_string()),
+            not_before=parsed.not_valid_before_utc,
+            not_after=parsed.not_valid_after_utc,
+        )
+        problem = None if known else _problem(parsed)
+    except _UNREADABLE as error:
+        raise OperatorError(f"This file holds no certificate that can be read: {error}") from error
+    if problem is not None:
+        raise OperatorError(problem)
+    if not known and certificate.not_after <= datetime.now(UTC):
+        raise OperatorError(f"This certificate expired on {certificate.not_after:%Y-%m-%d}.")
+    return certificate
+
+
+def _printable(text: str) -> str:
+    """Write what a terminal might obey as RFC 4514 §2.4 has it: whoever made the certificate chose its names."""
+    return "".join(
+        each if each.isprintable() else "".join(f"\\{octet:02X}" for octet in each.encode("utf-8", "surrogatepass"))
+        for each in text
+    )
+
+
+def _der_of(octets: bytes) -> bytes:
+    """Find the one certificate in a file."""
+    if b"PRIVATE KEY" in octets or _DER_OF_A_KEY.match(octets):
         raise OperatorError(
             "This file holds a private key. Give the certificate alone; the key is for its client's eyes only, "
             "so if somebody sent it to you, have them make another."
         )
     if octets.count(b"-----BEGIN CERTIFICATE-----") > 1:
         raise OperatorError("This file holds several certificates: give the client's own alone, without its chain.")
-    der = octets
-    if b"-----BEGIN" in octets:
-        pem = _PEM.search(octets)
-        if pem is None:
-            raise OperatorError("This file holds no certificate (BEGIN CERTIFICATE).")
-        try:
-            der = b64decode(b"".join(pem[1].split()), validate=True)
-        except binascii.Error as error:
-            raise OperatorError("The certificate in this file is damaged: it is not base64.") from error
+    if len(octets) > LARGEST_FILE:
+        raise OperatorError("This file is larger than any certificate.")
+    if b"CERTIFICATE REQUEST" in octets:
+        raise OperatorError("This file holds a request for a certificate. Give the certificate that came of it.")
+    if b"-----BEGIN" not in octets:
+        return octets
+    pem = _PEM.search(octets)
+    if pem is None:
+        raise OperatorError("This file holds no certificate (BEGIN CERTIFICATE).")
     try:
-        certificate, parsed = _of_der(der)
-        problem = _problem(parsed)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise OperatorError(f"This file holds no certificate that can be read: {error}") from error
-    if problem is not None:
-        raise OperatorError(problem)
-    if not even_expired and certificate.not_after <= datetime.now(UTC):
-        raise OperatorError(f"This certificate expired on {certificate.not_after:%Y-%m-%d}.")
-    return certificate
+        return b64decode(b"".join(pem[1].split()), validate=True)
+    except binascii.Error as error:
+        raise OperatorError("The certificate in this file is damaged: it is not base64.") from error
 
 
 def confirmation(thumbprint: bytes) -> dict[str, str]:
@@ -144,8 +187,17 @@ def confirmed(claims: dict[str, Any]) -> bytes | None:
     return thumbprint
 
 
+@dataclass(frozen=True, slots=True)
+class _Forwarded:
+    """What counts of a certificate that somebody showed. Its names are its own word, so nobody looks at them."""
+
+    thumbprint: bytes
+    not_before: datetime
+    not_after: datetime
+
+
 @lru_cache(maxsize=_REMEMBERED)
-def _forwarded(header: str) -> Certificate:
+def _forwarded(header: str) -> _Forwarded:
     """Read RFC 9440's `:base64 of DER:`, or nginx's `$ssl_client_escaped_cert`, a PEM with its octets escaped.
 
     One begins with a colon and the other can't, so nobody has to say which it is.
@@ -160,44 +212,51 @@ def _forwarded(header: str) -> Certificate:
             pem = _PEM.fullmatch(unquote_to_bytes(header).strip())
             der = b64decode(b"".join(pem[1].split()), validate=True) if pem else None
         if der is not None:
-            return _of_der(der)[0]
-    except (ValueError, UnsupportedAlgorithm) as error:
+            parsed = x509.load_der_x509_certificate(der)
+            return _Forwarded(sha256(der).digest(), parsed.not_valid_before_utc, parsed.not_valid_after_utc)
+    except _UNREADABLE as error:
         raise NotAuthenticated("client certificate is malformed") from error
     raise NotAuthenticated("client certificate is malformed")
 
 
-def _of_der(der: bytes) -> tuple[Certificate, x509.Certificate]:
-    """Take apart what must be one certificate and nothing more.
-
-    Raises:
-        ValueError: if it isn't.
-        UnsupportedAlgorithm: likewise.
-    """
-    parsed = x509.load_der_x509_certificate(der)
-    made = Certificate(
-        thumbprint=sha256(der).digest(),
-        subject=parsed.subject.rfc4514_string(),
-        not_before=parsed.not_valid_before_utc,
-        not_after=parsed.not_valid_after_utc,
-    )
-    return made, parsed
-
-
 def _problem(certificate: x509.Certificate) -> str | None:
     """Say why no client should have this certificate."""
+    escaped = quote(certificate.public_bytes(Encoding.PEM), safe="")
+    if len(escaped) > _LONGEST:
+        return f"It is too large: a proxy hands over {_LONGEST // 1024} KiB at most, and with its octets escaped it has more."
     weak = _weakness(certificate.public_key())
     if weak is not None:
         return weak
     hashed = certificate.signature_hash_algorithm
     if hashed is not None and hashed.name in _BROKEN_HASHES:
         return f"It is signed with {hashed.name.upper()}, which is broken: have it made anew, with SHA-256."
-    try:
-        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return None
-    if ExtendedKeyUsageOID.CLIENT_AUTH not in uses and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in uses:
+    return _misuse(certificate)
+
+
+def _misuse(certificate: x509.Certificate) -> str | None:
+    """Say why no proxy would take this certificate for a client's, whose key signs a TLS handshake (RFC 8446 §4.4.2.2)."""
+    basic = _extension(certificate, x509.BasicConstraints)
+    # who signs its own certificate is an authority by what openssl writes unless told otherwise
+    if basic is not None and basic.ca and certificate.issuer != certificate.subject:
+        return "It is an authority's: give the client's own, which that authority signed."
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not (usage.digital_signature or usage.key_agreement):
+        return "It is not for clients: its key usage lacks digitalSignature, so no proxy would let it through."
+    uses = _extension(certificate, x509.ExtendedKeyUsage)
+    if (
+        uses is not None
+        and ExtendedKeyUsageOID.CLIENT_AUTH not in uses
+        and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in uses
+    ):
         return "It is not for clients: its extended key usage lacks clientAuth, so no proxy would let it through."
     return None
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _weakness(key: CertificatePublicKeyTypes) -> str | None:

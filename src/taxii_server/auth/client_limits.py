@@ -12,6 +12,8 @@ import math
 import time
 from collections import OrderedDict
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +25,7 @@ from taxii_server.domain.errors import TooManyRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from taxii_server.domain.access import Principal
 
@@ -52,13 +55,19 @@ class ClientLimits:
         *,
         patience: float | None = None,
         clock: Clock = time.monotonic,
+        noted: Callable[[int, datetime], None] | None = None,
     ) -> None:
-        """Take how often a client may ask, None for as often as it likes, and how many requests it may have under way."""
+        """Take how often a client may ask, None for as often as it likes, and how many requests it may have under way.
+
+        `noted` is told of every refusal: whose, and when, by the database's time.
+        """
         self._rate = None if rate is None else Allowances(rate, most=_MOST_CLIENTS, clock=clock)
         self._concurrency = concurrency
         self._patience = PATIENCE if patience is None else patience
         self._under_way: dict[int, _UnderWay] = {}
-        self._refused: OrderedDict[bytes, Principal] = OrderedDict()
+        self._refused: OrderedDict[bytes, _Refused] = OrderedDict()
+        self._clock = clock
+        self._noted = noted
         self._tellings = Tellings(most=_MOST_CLIENTS, clock=clock)
 
     def refuse_again(self, credential: str | None) -> None:
@@ -71,55 +80,82 @@ class ClientLimits:
         """
         if self._rate is None or not self._refused or credential is None:
             return
-        principal = self._refused.get(_digest(credential))
-        if principal is not None and (wait := self._rate.wait(principal.client)):
-            self._too_often(principal, wait)
+        refused = self._refused.get(_digest(credential))
+        if refused is not None and (wait := self._rate.wait(refused.principal.client)):
+            # what time the database has isn't asked: so much later than when it last was
+            at = None if refused.at is None else refused.at + timedelta(seconds=self._clock() - refused.then)
+            self._too_often(refused.principal, wait, at)
 
-    async def enter(self, principal: Principal, credential: str | None = None) -> Callable[[], None]:
+    async def enter(
+        self, principal: Principal, credential: str | None = None, at: datetime | None = None
+    ) -> Callable[[], None]:
         """Let a request of a client in, if need be after a moment; what is returned must be called when it has ended.
+
+        `at` is the database's time when it was looked up.
 
         Raises:
             TooManyRequests: if it asks too often, or has too many under way.
         """
         if self._rate is not None and (wait := self._rate.take(principal.client)):
             if credential is not None:
-                self._refused[_digest(credential)] = principal
+                self._refused[_digest(credential)] = _Refused(principal, at, self._clock())
                 if len(self._refused) > _MOST_CREDENTIALS:
                     self._refused.popitem(last=False)
-            self._too_often(principal, wait)
+            self._too_often(principal, wait, at)
         place = self._under_way.setdefault(principal.client, _UnderWay(self._concurrency))
-        if not await place.enter(self._patience):
+        try:
+            entered = await place.enter(self._patience)
+        finally:
+            # whoever waited and was the last one: the others have ended meanwhile
+            self._clear_up(principal.client, place)
+        if not entered:
             if self._rate is not None:
                 self._rate.give_back(principal.client)
-            self._tell(principal, "concurrency")
+            self._tell(principal, "concurrency", at)
             raise TooManyRequests(_TOO_MUCH_AT_ONCE, retry_after=_WHEN_SOME_HAVE_ENDED)
 
         def leave() -> None:
             place.leave()
-            if place.empty and self._under_way.get(principal.client) is place:
-                del self._under_way[principal.client]
+            self._clear_up(principal.client, place)
 
         return leave
 
-    async def under_way(self, principal: Principal, credential: str | None = None) -> ExitStack:
+    def _clear_up(self, client: int, place: _UnderWay) -> None:
+        if place.empty and self._under_way.get(client) is place:
+            del self._under_way[client]
+
+    async def under_way(
+        self, principal: Principal, credential: str | None = None, at: datetime | None = None
+    ) -> ExitStack:
         """Let a request in for as long as what is returned is not left.
 
         Raises:
             TooManyRequests: as `enter` does.
         """
         place = ExitStack()
-        place.callback(await self.enter(principal, credential))
+        place.callback(await self.enter(principal, credential, at))
         return place
 
-    def _too_often(self, principal: Principal, wait: float) -> None:
-        self._tell(principal, "rate")
+    def _too_often(self, principal: Principal, wait: float, at: datetime | None) -> None:
+        self._tell(principal, "rate", at)
         raise TooManyRequests(_TOO_OFTEN, retry_after=math.ceil(wait))
 
-    def _tell(self, principal: Principal, limit: str) -> None:
+    def _tell(self, principal: Principal, limit: str, at: datetime | None) -> None:
         REFUSED.labels(limit).inc()
+        if self._noted is not None and at is not None:
+            self._noted(principal.client, at)
         if (count := self._tellings.count((principal.client, limit))) is not None:
             named = {"client_id": principal.client_id, "member": principal.member_slug}
             log.warning("client_limited", limit=limit, refused=count, **named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Whose credential was refused, when by the database's time, and when by this process's clock."""
+
+    principal: Principal
+    at: datetime | None
+    then: float
 
 
 class _UnderWay:

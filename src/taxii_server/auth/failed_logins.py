@@ -102,7 +102,7 @@ class FailedLogins:
         if self._db is None or self._by_address is None or self._of_all is None:
             return None
         if wait := self._by_address.take(address):
-            return Spent(address, wait)
+            return Spent(address, max(wait, self._of_all.wait(_EVERYBODY)))
         if wait := self._of_all.take(_EVERYBODY):
             self._by_address.give_back(address)
             return Spent(_EVERYBODY, wait)
@@ -115,19 +115,20 @@ class FailedLogins:
             self._of_all.give_back(_EVERYBODY)
 
     async def live(self) -> LiveCredentials:
-        """Give all credentials that hold, as they were not longer ago than `FRESH`."""
+        """Give all credentials that hold, as they were not longer than `FRESH` before this was asked."""
         if self._db is None:
             raise DatabaseGone
+        # whoever waited while it was read has it, however long that took: nobody reads it for himself in his turn
+        asked = self._clock()
         async with self._reading:
-            # the time before: what is read is no older than that
-            now = self._clock()
-            if self._gone is not None and now < self._gone[0] + FRESH:
-                # whoever waited for this turn doesn't wait for the same again
+            if self._gone is not None and asked < self._gone[0] + FRESH:
                 raise self._gone[1]
-            if self._live is None or now >= self._live[0] + FRESH:
+            if self._live is None or asked >= self._live[0] + FRESH:
+                # the time before: what is read is no older than that
+                begun = self._clock()
                 try:
                     async with self._db.read() as connection:
-                        self._live = (now, await live_credentials.read(connection))
+                        self._live = (begun, await live_credentials.read(connection))
                 except DatabaseGone as error:
                     self._gone = (self._clock(), error)
                     raise

@@ -13,7 +13,7 @@ import typer
 from taxii_server.cli import context, output
 from taxii_server.domain.errors import OperatorError
 from taxii_server.domain.timestamps import BadTimestamp, from_parameter, to_taxii
-from taxii_server.operations import audit, audit_heads
+from taxii_server.operations import audit, audit_heads, audit_listing
 from taxii_server.operations.audit import Verified
 from taxii_server.storage.engine import Database
 
@@ -29,7 +29,13 @@ def _instant(text: str) -> datetime:
         raise typer.BadParameter(str(error)) from error
 
 
-_Stream = Annotated[str | None, typer.Option(metavar="STREAM", help="Of this stream alone, like member:north-bank.")]
+_Stream = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STREAM",
+        help="Of this stream alone, like member:north-bank; or of a collection, like fraud-intel/indicators.",
+    ),
+]
 
 
 @app.command()
@@ -146,7 +152,7 @@ def export(
         here.need_schema()
 
         async def write(db: Database) -> None:
-            async for act in audit.export(db, stream=stream, after=after, since=since):
+            async for act in audit_listing.export(db, stream=stream, after=after, since=since):
                 line = jsons.dumps(act | {"at": to_taxii(act["at"])}, separators=(",", ":"))
                 sys.stdout.write(line + "\n")
 
@@ -162,14 +168,18 @@ def list_acts(
 ) -> None:
     """List the streams, or the last acts of one."""
     if stream is None:
-        listed = context.run(audit.streams)
+        listed = context.run(audit_listing.streams)
         if json:
             output.as_json(listed)
         else:
-            output.table(("STREAM", "ACTS"), [(one.stream, one.acts) for one in listed], "Nothing was done yet.")
+            output.table(
+                ("STREAM", "COLLECTION", "ACTS"),
+                [(one.stream, one.name or "", one.acts) for one in listed],
+                "Nothing was done yet.",
+            )
         return
     name = stream
-    acts = context.run(lambda db: audit.latest(db, name, last))
+    acts = context.run(lambda db: audit_listing.latest(db, name, last))
     if json:
         output.as_json(acts)
         return

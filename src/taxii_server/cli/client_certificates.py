@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -25,14 +28,16 @@ _ClientId = Annotated[str, typer.Argument(metavar="ID", help="The client's id.",
 _THUMBPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-def of_file(file: Path, *, even_expired: bool = False) -> Certificate:
+def of_file(file: Path, *, known: bool = False) -> Certificate:
     """Read a certificate.
 
     Raises:
         OperatorError: naming the file and what is wrong with it.
     """
     try:
-        return certificates.of_file(file.read_bytes(), even_expired=even_expired)
+        with file.open("rb") as opened:
+            # one octet more shows that there is more, whatever is behind the name
+            return certificates.of_file(opened.read(certificates.LARGEST_FILE + 1), known=known)
     except OSError as error:
         raise OperatorError(f"{file} can't be read: {error.strerror}.") from error
     except OperatorError as error:
@@ -53,6 +58,7 @@ def add(
         output.as_json({"client_id": client_id, "thumbprint": thumbprint, "changed": added})
     else:
         print(f"{client_id} {'has' if added else 'had'} the certificate {thumbprint}{'.' if added else ' already.'}")
+    _warn_of(certificate)
 
 
 @app.command()
@@ -67,8 +73,8 @@ def remove(
     hexadecimal = which.replace(":", "").lower()
     if _THUMBPRINT.fullmatch(hexadecimal):
         thumbprint = bytes.fromhex(hexadecimal)
-    elif Path(which).exists():
-        thumbprint = of_file(Path(which), even_expired=True).thumbprint
+    elif os.path.exists(which):  # noqa: PTH110 - of a name too long for a file it says no, and Path raises
+        thumbprint = of_file(Path(which), known=True).thumbprint
     else:
         raise OperatorError(f"{which} is neither a SHA-256 thumbprint, 64 hexadecimal digits, nor a file.")
     left = context.run(partial(operation.remove, client_id=client_id, thumbprint=thumbprint))
@@ -125,8 +131,15 @@ def require(
     print(f"{client_id} {'must' if changed else 'had to'} show {words}{'.' if changed else ' already.'}")
 
 
-def tell(here: Place, issued: CertifiedClient, *, json: bool) -> None:
-    """Tell what a client with a certificate was issued as, and how it is tried."""
+def _warn_of(certificate: Certificate) -> None:
+    if certificate.not_before > datetime.now(UTC):
+        output.note(
+            f"Warning: this certificate holds from {certificate.not_before:%Y-%m-%d %H:%MZ} on, and not before."
+        )
+
+
+def tell(here: Place, issued: CertifiedClient, shown: Sequence[Certificate], *, json: bool) -> None:
+    """Tell what a client with these certificates was issued as, and how it is tried."""
     if json:
         output.as_json(
             {"client_id": issued.client_id, "client_secret": issued.client_secret, "thumbprints": issued.thumbprints}
@@ -147,6 +160,8 @@ def tell(here: Place, issued: CertifiedClient, *, json: bool) -> None:
             f"curl --cert client.pem --key client.key {by_secret}-H 'Accept: application/taxii+json;version=2.1' "
             f"{here.settings.public_url}/taxii2/"
         )
+    for certificate in shown:
+        _warn_of(certificate)
     for warning in paste.warnings(here.run(partial(clients.reach, client_id=issued.client_id))):
         output.note(f"Warning: {warning}")
     if here.settings.client_cert_header is None:

@@ -84,7 +84,7 @@ def issue(
         here.need_schema()
         if shown:
             certified = partial(certifying.issue, certificates=shown, and_secret=and_secret, **wanted)
-            client_certificates.tell(here, here.run(certified), json=json)
+            client_certificates.tell(here, here.run(certified), shown, json=json)
         elif issuer is None:
             _tell(here, here.run(partial(clients.issue, **wanted)), json=json)
         else:
@@ -133,6 +133,7 @@ def list_clients(json: output.AsJson = False) -> None:
             "MUST SHOW",
             "SECRETS",
             "CERTIFICATES",
+            "CERTIFIED UNTIL",
             "ISSUER",
             "ISSUED",
             "EXPIRES",
@@ -147,6 +148,7 @@ def list_clients(json: output.AsJson = False) -> None:
                 one.authentication,
                 one.secrets,
                 one.certificates,
+                one.certified_until,
                 one.issuer,
                 one.created_at,
                 one.expires_at,
@@ -169,10 +171,13 @@ def health(
     silent_after: Annotated[
         timedelta, typer.Option(parser=output.duration, metavar="TIME", help="Let a client pause so long.")
     ] = "24h",  # type: ignore[assignment]
+    ending_within: Annotated[
+        timedelta, typer.Option(parser=output.duration, metavar="TIME", help="Tell so long before what ends.")
+    ] = "30d",  # type: ignore[assignment]
     json: output.AsJson = False,
 ) -> None:
-    """Tell which clients poll, fell behind or went silent, for each collection that they may read."""
-    patience = Patience(behind=behind_after, silent=silent_after)
+    """Tell which clients poll, fell behind, went silent or end soon, for each collection that they may read."""
+    patience = Patience(behind=behind_after, silent=silent_after, ending=ending_within)
     found = context.run(partial(_all_consumers, patience=patience, client_id=client_id))
     if json:
         output.as_json(found)

@@ -29,7 +29,7 @@ from taxii_server.web.bounded_http import BoundedHttp
 log = structlog.get_logger(__name__)
 
 _APP: Final = "taxii_server.app:from_environment"
-_GRACE: Final = 8  # seconds for requests under way; Docker kills after ten
+_GRACE: Final = 7  # seconds for requests under way; last words and leaving take two more, and Docker kills after ten
 _KEEP_ALIVE: Final = 75  # longer than proxies keep a connection, so that they are the ones to close it
 # TLS 1.2 with forward secrecy and authenticated encryption only: none of RFC 7540 Appendix A (TAXII 2.1 §8.2.2). The
 # suites of TLS 1.3 are all allowed and not listed here; early data (0-RTT) is off in OpenSSL unless asked for.

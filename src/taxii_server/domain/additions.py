@@ -99,7 +99,7 @@ def decide(
     member: int,
     owner_only: bool = False,
     clearance: Level = Level.RED,
-    recalled: Mapping[str, StandingRecall] | None = None,
+    recalled: Mapping[str, Sequence[StandingRecall]] | None = None,
     octets: Sequence[int] = (),
     room: int | None = None,
 ) -> list[Outcome]:
@@ -110,7 +110,8 @@ def decide(
     refused, before it is looked at whether they are there already with other content.
 
     `recalled` are the recalls that stand, by the object's id. One that a writer of this clearance may know of comes
-    before all else. An id that differs from a recalled one in capital letters alone is taken for it.
+    before all else; of several the latest is told. An id that differs from a recalled one in capital letters alone is
+    taken for it.
 
     With `room`, so many `octets` may be stored: each object, in order, is stored if it fits. What is there already needs
     none.
@@ -119,12 +120,17 @@ def decide(
     for one in known:
         of_object[one.place.stix_id].append(one)
     barred = {
-        columns.stix_id: recall
+        columns.stix_id: max(known_recalls, key=lambda recall: recall.at)
         for columns, _ in incoming
         for stix_id in (columns.stix_id, columns.stix_id.lower())
         if recalled
-        and (recall := recalled.get(stix_id)) is not None
-        and recall.is_known_to(clearance, (one.place for one in of_object[stix_id]))
+        and (
+            known_recalls := [
+                recall
+                for recall in recalled.get(stix_id, ())
+                if recall.is_known_to(clearance, (one.place for one in of_object[stix_id]))
+            ]
+        )
     }
     histories = {columns.stix_id: _History(of_object[columns.stix_id]) for columns, _ in incoming}
     outcomes: list[Outcome] = []

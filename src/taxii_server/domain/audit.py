@@ -16,7 +16,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from taxii_server.domain.timestamps import EPOCH, MICROSECOND
+from taxii_server.domain.timestamps import EPOCH, MICROSECOND, to_taxii
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -190,10 +190,44 @@ class Content:
     member: int
 
 
+class Contents:
+    """Versions that came or went, told one after the other in the order of their dates: how many, which, from when to when."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._total = sha256()
+        self._span: tuple[datetime, datetime] | None = None
+        self.versions = 0
+
+    def add(self, one: Content) -> None:
+        """Take in the next version."""
+        date = str((one.date_added - EPOCH) // MICROSECOND)
+        self._total.update(pack(date, one.stix_id, str(int(one.form)), one.version, one.digest, str(one.member)))
+        self._span = (one.date_added if self._span is None else self._span[0], one.date_added)
+        self.versions += 1
+
+    @classmethod
+    def of(cls, contents: Iterable[Content]) -> Contents:
+        """Tell versions that come in whatever order."""
+        told = cls()
+        for one in sorted(contents, key=lambda each: each.date_added):
+            told.add(one)
+        return told
+
+    @property
+    def digest(self) -> str:
+        """The digest of exactly these, as hexadecimal."""
+        return self._total.hexdigest()
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What an act says of them."""
+        told = {"versions": self.versions, "digest": self.digest}
+        if self._span is None:
+            return told
+        return {**told, "first": to_taxii(self._span[0]), "last": to_taxii(self._span[1])}
+
+
 def digest_of(contents: Iterable[Content]) -> str:
     """Digest versions in the order of their dates, as hexadecimal."""
-    total = sha256()
-    for one in sorted(contents, key=lambda each: each.date_added):
-        date = str((one.date_added - EPOCH) // MICROSECOND)
-        total.update(pack(date, one.stix_id, str(int(one.form)), one.version, one.digest, str(one.member)))
-    return total.hexdigest()
+    return Contents.of(contents).digest

@@ -109,7 +109,7 @@ class InflatedTooLarge(BadBody):
 
 
 class BodyTooSlow(BadBody):
-    """Nothing more of the body arrived in time."""
+    """Nothing more of the body arrived in time, or all of it too slowly."""
 
     title = "Body not received in time"
     code = "body-timeout"

@@ -49,16 +49,25 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StandingRecall:
-    """A recall that has not been lifted, as far as an addition needs to know it."""
+    """A recall that has not been lifted, as far as an addition needs to know it.
+
+    `newest` is the date of the newest version that it withdrew or published.
+    """
 
     level: int
     by_operator: bool
     at: datetime
+    newest: datetime
     reason: str | None
 
     def is_known_to(self, clearance: Level, stored: Iterable[Version]) -> bool:
-        """Whether a writer may learn of it: one who could see the object then, or can see a version of it now."""
-        return self.level <= clearance or any(version.level <= clearance for version in stored)
+        """Whether a writer may learn of it: one who could see the object then, or can see now what was there then.
+
+        What was added since tells nobody anything: it may be the writer's own.
+        """
+        return self.level <= clearance or any(
+            version.level <= clearance and version.date_added <= self.newest for version in stored
+        )
 
     def stops(self, columns: Columns) -> bool:
         """Whether an object may not be added: everything but what says itself that the object is revoked."""

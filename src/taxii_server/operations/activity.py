@@ -45,12 +45,20 @@ SILENT = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+ENDING = Gauge(
+    "taxii_clients_ending",
+    "Clients that are let in, and that end, or the last of their certificates does, within thirty days.",
+    multiprocess_mode="mostrecent",
+)
+
 _SILENT_AFTER: Final = timedelta(days=1)
+_ENDING_WITHIN: Final = timedelta(days=30)
 _COUNT_EVERY: Final = 60  # seconds
 _MOST_ROWS: Final = 1_000  # of each table in one batch, so that each takes milliseconds
 _TRIES: Final = 3  # of a batch that Postgres refuses for a reason of its own; trouble with Postgres is sat out
-_LAST_WORD: Final = 2  # seconds for saving when the worker ends; who stops it doesn't wait for long
+_LAST_WORD: Final = 1  # seconds for saving when the worker ends; who stops it doesn't wait for long
 _FIRST_ERROR: Final = 400
+_TOO_MANY_REQUESTS: Final = 429
 # how a feed is noted when objects of it are asked for by id, which tells nothing of how far it was read
 _OF_ONE: Final = {Endpoint.OBJECTS: Endpoint.OBJECT, Endpoint.MANIFEST: Endpoint.VERSIONS}
 
@@ -103,6 +111,10 @@ class Activity:
         if conduct.refused_at is None or error.at >= conduct.refused_at:
             conduct.refused_at, conduct.refused_for = error.at, error.reason
 
+    def limited(self, client: int, at: datetime) -> None:
+        """Note that a client had to wait, wherever it asked; mostly it was not even looked up."""
+        self.answered(client, at, _TOO_MANY_REQUESTS)
+
     def answered(self, client: int, at: datetime, status: int) -> None:
         """Note how a client's request ended."""
         conduct = self._conduct(client)
@@ -148,10 +160,11 @@ class Activity:
                 self._failed(error)
 
     async def count_silent(self) -> None:
-        """Count the clients that went silent, for the metric of that name. Never raises."""
+        """Count the clients that went silent, and those about to end, for the metrics of these names. Never raises."""
         try:
             async with self._db.statement() as connection:
                 SILENT.set(await consumers.count_silent(connection, since=_SILENT_AFTER))
+                ENDING.set(await consumers.count_ending(connection, within=_ENDING_WITHIN))
         except DatabaseGone:
             pass  # which is logged where it was noticed
         except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on

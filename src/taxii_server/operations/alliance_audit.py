@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from taxii_server.domain.audit import ALLIANCE, OPERATOR, Act, Entry, of_collection
+from taxii_server.domain.audit import ALLIANCE, OPERATOR, Act, Contents, Entry, of_collection
 from taxii_server.domain.tlp import Level
 from taxii_server.operations import durations
 from taxii_server.operations.alliance_steps import Kind
-from taxii_server.storage import alliance, issuers, levels
+from taxii_server.storage import alliance, issuers
+from taxii_server.storage.levels import Releveled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ _TOLD_ELSEWHERE: Final = frozenset({"grants"})
 
 
 def entries(step: Step, done: object) -> Iterator[Entry]:
-    """Give what is written down of a step that was taken; `done` is what it gave back, a number of versions or nothing.
+    """Give what is written down of a step that was taken; `done` is what it gave back, the versions it was about or nothing.
 
     The collection's clock is locked where it is written in that one's stream.
 
@@ -51,12 +52,13 @@ def entries(step: Step, done: object) -> Iterator[Entry]:
     if not isinstance(step.act, partial):
         raise KeyError(step.what)
     named = step.act.keywords
-    if step.act.func is levels.relevel:
-        told = {"versions": done, "level": _plain(named["level"])}
+    if isinstance(done, Releveled):
+        was = {level.text: versions for level, versions in sorted(done.was.items())}
+        told = {**done.contents.details, "was": was, "level": _plain(named["level"])}
         yield Entry(of_collection(named["where"].collection_id), Act.OBJECTS_RELEVELED, OPERATOR, told)
         return
-    if step.act.func is alliance.remove_collection:
-        yield Entry(of_collection(named["where"].collection_id), Act.OBJECTS_PRUNED, OPERATOR, {"versions": done})
+    if isinstance(done, Contents):
+        yield Entry(of_collection(named["where"].collection_id), Act.OBJECTS_PRUNED, OPERATOR, done.details)
     details = {name: _plain(value) for name, value in named.items()}
     yield Entry(ALLIANCE, _ACTS[step.act.func][step.kind], OPERATOR, {"what": step.what, **details})
 

@@ -91,7 +91,7 @@ def new_collection(name: str, wanted: StoredCollection, *, tell_id: bool) -> Ite
     yield Step(
         Kind.CREATE,
         f"collection {name} ({wanted.title}), {identified}",
-        partial(storage.add_collection, collection=wanted),
+        partial(storage.add_collection, collection=wanted, where=permissions.operator_whole(wanted.id)),
     )
     yield from _grants(name, wanted, {})
     yield from _few_writers(name, wanted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from taxii_server.auth import audit_heads
-from taxii_server.domain.audit import ALLIANCE, COLLECTION, HEADS, KEYS, Act
+from taxii_server.domain.audit import ALLIANCE, HEADS, KEYS, Act
 from taxii_server.domain.audit_chain import Chains, Checkpoint, Flaw, Head, hold_against, read_checkpoint
 from taxii_server.domain.errors import NotAuthenticated, OperatorError
 from taxii_server.operations import audit_content
@@ -16,7 +16,7 @@ from taxii_server.storage import audit_reading as reading
 from taxii_server.storage import signing_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from taxii_server.auth.audit_heads import SignedHead
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 _ROWS: Final = 2_000
+_CHECKPOINTS: Final = 500
+_HEADS: Final = 5_000
 _MOST_FLAWS: Final = 1_000
 
 
@@ -43,7 +45,7 @@ class Verified:
     flaws: list[Flaw] = field(default_factory=list)
     more: int = 0
     created: set[str] = field(default_factory=set, repr=False)
-    _told: set[tuple[str, int | None]] = field(default_factory=set, repr=False)
+    _told: set[tuple[str, int | str]] = field(default_factory=set, repr=False)
 
     @property
     def sound(self) -> bool:
@@ -51,14 +53,15 @@ class Verified:
         return not self.flaws
 
     def add(self, flaws: Iterable[Flaw]) -> None:
-        """Tell flaws, each place once."""
+        """Tell flaws, each place once; of a whole stream there may be several things to say."""
         for flaw in flaws:
-            if (flaw.stream, flaw.seq) in self._told:
+            place = (flaw.stream, flaw.what if flaw.seq is None else flaw.seq)
+            if place in self._told:
                 continue
             if len(self.flaws) >= _MOST_FLAWS:
                 self.more += 1
                 continue
-            self._told.add((flaw.stream, flaw.seq))
+            self._told.add(place)
             self.flaws.append(flaw)
 
 
@@ -118,8 +121,7 @@ async def verify(
     await _exported(db, found, list(exported), known if trusted is None else trusted, ends.get(HEADS, 0))
     if content:
         found.content = Compared()
-        collections = [stream for stream in ends if COLLECTION.fullmatch(stream)]
-        flaws = audit_content.compare(db, collections, found.created, found.content, progress or (lambda _: None))
+        flaws = audit_content.compare(db, list(ends), found.created, found.content, progress or (lambda _: None))
         async for flaw in flaws:
             found.add([flaw])
     found.streams = len(ends)
@@ -176,36 +178,63 @@ async def _checkpoints(
     after = 0
     while True:
         async with db.read() as connection:
-            rows = await reading.of_stream(connection, HEADS, after, _ROWS)
+            rows = await reading.of_stream(connection, HEADS, after, _CHECKPOINTS)
             last = rows[-1].seq if rows else 0
-            signed = {seq: text for seq, text in await reading.signed_after(connection, after, _ROWS) if seq <= last}
-        for row in rows:
-            try:
-                checkpoint = read_checkpoint(row.details)
-            except ValueError:
-                found.add([Flaw(HEADS, row.seq, "says nothing that a checkpoint says")])
-                continue
-            await _one_checkpoint(db, found, checkpoint, ends, covered, wrong)
-            if checkpoint.last:
-                found.add(_signature(row, signed.pop(row.seq, None), known))
-                found.checkpoints += 1
-                found.covered_until = row.at
+            signed = {
+                seq: text for seq, text in await reading.signed_after(connection, after, _CHECKPOINTS) if seq <= last
+            }
+        told = [(row, _checkpoint(row)) for row in rows]
+        for some in _together(told):
+            heads = [head for _, checkpoint in some if checkpoint is not None for head in checkpoint.heads]
+            async with db.read() as connection:
+                digests = await reading.digests(connection, heads)
+            for row, checkpoint in some:
+                if checkpoint is None:
+                    found.add([Flaw(HEADS, row.seq, "says nothing that a checkpoint says")])
+                    continue
+                _one_checkpoint(found, checkpoint, digests, ends, covered, wrong)
+                if checkpoint.last:
+                    found.add(_signature(row, signed.pop(row.seq, None), known))
+                    found.checkpoints += 1
+                    found.covered_until = row.at
         found.add(Flaw(HEADS, seq, "is signed as a checkpoint, and isn't one") for seq in signed)
-        if len(rows) < _ROWS:
+        if len(rows) < _CHECKPOINTS:
             return covered
         after = last
 
 
-async def _one_checkpoint(
-    db: Database,
+def _checkpoint(row: Written) -> Checkpoint | None:
+    try:
+        return read_checkpoint(row.details)
+    except ValueError:
+        return None
+
+
+_Told = tuple["Written", Checkpoint | None]
+
+
+def _together(told: Sequence[_Told]) -> Iterator[list[_Told]]:
+    """Split checkpoints into as many as one statement shall look up; a checkpoint is never split."""
+    some: list[_Told] = []
+    heads = 0
+    for one in told:
+        some.append(one)
+        heads += 0 if one[1] is None else len(one[1].heads)
+        if heads >= _HEADS:
+            yield some
+            some, heads = [], 0
+    if some:
+        yield some
+
+
+def _one_checkpoint(
     found: Verified,
     checkpoint: Checkpoint,
+    digests: Mapping[tuple[str, int], bytes],
     ends: Mapping[str, int],
     covered: dict[str, int],
     wrong: set[str],
 ) -> None:
-    async with db.read() as connection:
-        digests = await reading.digests(connection, checkpoint.heads)
     for flaw in hold_against(checkpoint.heads, digests, ends):
         # the first checkpoint that something differs from says most about where it begins
         if flaw.stream not in wrong:
@@ -266,7 +295,7 @@ async def _exported(
         digests = await reading.digests(connection, [Head(HEADS, head.seq, b"") for head in exported])
     for head in exported:
         digest = digests.get((HEADS, head.seq))
-        when = f"the head of {head.issued_at:%Y-%m-%d %H:%M}Z"
+        when = f"the head of {head.issued_at:%Y-%m-%d %H:%M}Z of {head.issuer}"
         if digest == head.digest:
             confirmed = head.seq
             continue
@@ -282,67 +311,3 @@ async def _exported(
             found.add([Flaw(HEADS, head.seq, f"is missing; {when} knows it")])
         break
     found.exported_heads = len(exported)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedStream:
-    """A stream, and how many acts it has."""
-
-    stream: str
-    acts: int
-
-
-async def streams(db: Database) -> list[ListedStream]:
-    """List the streams."""
-    async with db.read() as connection:
-        ends = await reading.streams(connection)
-    return [ListedStream(stream, seq) for stream, seq in sorted(ends.items())]
-
-
-async def latest(db: Database, stream: str, count: int) -> list[dict[str, Any]]:
-    """Give the last acts of a stream, newest first.
-
-    Raises:
-        OperatorError: if there is no such stream.
-    """
-    async with db.read() as connection:
-        rows = await reading.back(connection, stream, 2**62, count)
-    if not rows:
-        raise OperatorError(f"There is no stream {stream!r}: taxii-server audit list shows all.")
-    return [as_exported(row) for row in rows]
-
-
-async def export(
-    db: Database, *, stream: str | None = None, after: int = 0, since: datetime | None = None
-) -> AsyncIterator[dict[str, Any]]:
-    """Give acts in the order of stream and number: of one stream from a number on, or of all, and from an instant on."""
-    place = (stream or "", after)
-    while True:
-        async with db.read() as connection:
-            if stream is None:
-                rows = await reading.after(connection, *place, _ROWS)
-            else:
-                rows = await reading.of_stream(connection, *place, _ROWS)
-        for row in rows:
-            if since is None or row.at >= since:
-                yield as_exported(row)
-        if len(rows) < _ROWS:
-            return
-        place = (rows[-1].stream, rows[-1].seq)
-
-
-def as_exported(row: Written) -> dict[str, Any]:
-    """Give an act as programs get it; details that are no JSON, because somebody changed them, as their text."""
-    try:
-        details = json.loads(row.details)
-    except (ValueError, RecursionError):
-        details = row.details
-    return {
-        "stream": row.stream,
-        "seq": row.seq,
-        "at": row.at,
-        "act": row.act,
-        "who": row.who,
-        "details": details,
-        "digest": row.digest.hex(),
-    }

@@ -130,7 +130,7 @@ async def listing(db: Database, client_id: str | None = None) -> list[ListedCert
             subject=one.subject,
             not_before=one.not_before,
             not_after=one.not_after,
-            state="expired" if one.expired else "live",
+            state="expired" if one.expired else "live" if one.begun else "not yet valid",
             added_at=one.added_at,
         )
         for one in found

@@ -55,7 +55,8 @@ class ListedClient:
     """A client as a list shows it.
 
     `collections` names those it was narrowed to, None if it wasn't; `issuer` is the slug of who vouches for it;
-    `authentication` is what it must show; `secrets` and `certificates` count those that hold.
+    `authentication` is what it must show; `secrets` and `certificates` count those that hold, `certified_until` is when the
+    last of its certificates ends.
     """
 
     client_id: str
@@ -72,6 +73,7 @@ class ListedClient:
     subject: str | None
     authentication: Authentication
     certificates: int
+    certified_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +330,7 @@ def _listed(client: Client, names: dict[UUID, str]) -> ListedClient:
         subject=client.subject,
         authentication=client.authentication,
         certificates=client.certificates,
+        certified_until=client.certified_until,
     )
 
 

@@ -45,6 +45,7 @@ class Patience:
 
     behind: timedelta = timedelta(hours=1)
     silent: timedelta = timedelta(hours=24)
+    ending: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Consumer:
 
     `reached`: it has what it asks for up to this `date_added`, by either endpoint. `waiting` is what it may see and
     hasn't fetched, `oldest_waiting` how long for; both are of the client's clearance of now. `ended`: the last page left
-    nothing for a further one. Requests, errors and refusals are the client's, wherever it asked.
+    nothing for a further one. Requests, errors and refusals are the client's, wherever it asked. `certified_until`: the last
+    of its certificates ends.
     """
 
     client_id: str
@@ -82,6 +84,8 @@ class Consumer:
     failed_status: int | None
     refused_at: datetime | None
     refused_for: str | None
+    expires_at: datetime | None
+    certified_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,12 @@ async def count_silent(db: Database, *, since: timedelta) -> int:
         return await storage.count_silent(connection, since=since)
 
 
+async def count_ending(db: Database, *, within: timedelta) -> int:
+    """Count the clients that are let in now, and that end, or the last of their certificates does, `within` some time."""
+    async with db.statement() as connection:
+        return await storage.count_ending(connection, within=within)
+
+
 async def _waiting(db: Database, known: list[Known]) -> list[Waiting]:
     """Find what waits for each, all who read the same of a collection in one statement."""
 
@@ -161,7 +171,7 @@ def _consumer(one: Known, waiting: Waiting, patience: Patience) -> Consumer:
         collection=one.collection,
         clearance="" if grant is None else grant.clearance.text,
         verdict=verdict,
-        words=words,
+        words=f"{words}{_ending(one, patience)}",
         polls=one.polls,
         versions=one.versions,
         polled_at=one.polled_at,
@@ -182,6 +192,8 @@ def _consumer(one: Known, waiting: Waiting, patience: Patience) -> Consumer:
         failed_status=one.failed_status,
         refused_at=one.refused_at,
         refused_for=one.refused_for,
+        expires_at=one.expires_at,
+        certified_until=one.certified_until,
     )
 
 
@@ -205,6 +217,18 @@ def _verdict(one: Known, reached: datetime | None, behind: timedelta | None, pat
     else:
         verdict, words = Verdict.UP_TO_DATE, "up to date"
     return verdict, words
+
+
+def _ending(one: Known, patience: Patience) -> str:
+    """Tell what is about to end, while it can still be exchanged."""
+    if one.refused is not None:
+        return ""
+    ends = {"it ends": one.expires_at, "its certificate ends": one.certified_until}
+    return "".join(
+        f"; {what} {at:%Y-%m-%d %H:%MZ}"
+        for what, at in ends.items()
+        if at is not None and one.now < at <= one.now + patience.ending
+    )
 
 
 def _because(one: Known) -> str:

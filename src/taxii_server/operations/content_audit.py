@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from taxii_server.domain import audit
-from taxii_server.domain.audit import Entry
-from taxii_server.domain.timestamps import to_taxii
+from taxii_server.domain.audit import Contents, Entry
 from taxii_server.storage import audit as storage
 
 if TYPE_CHECKING:
@@ -37,9 +36,6 @@ async def write(
     """
     # a large push must not hold up everybody else's requests
     large = len(contents) > _FEW
-    digest = await asyncio.to_thread(audit.digest_of, contents) if large else audit.digest_of(contents)
-    details: dict[str, Any] = {"versions": len(contents), "digest": digest, **told}
-    if contents:
-        dates = [one.date_added for one in contents]
-        details |= {"first": to_taxii(min(dates)), "last": to_taxii(max(dates))}
+    some = await asyncio.to_thread(Contents.of, contents) if large else Contents.of(contents)
+    details: dict[str, Any] = {**some.details, **told}
     await storage.append(connection, Entry(audit.of_collection(collection_id), act, who, details))

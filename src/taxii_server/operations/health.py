@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from taxii_server.storage import migrations, standby
 
 if TYPE_CHECKING:
     from taxii_server.storage.engine import Database
+
+
+_PATIENCE: Final = 3.0  # seconds; whoever asks sends requests elsewhere, and doesn't wait for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ async def readiness(database: Database) -> Readiness:
     Raises:
         DatabaseGone: if it can't be reached.
     """
-    async with database.statement() as connection:
+    async with database.statement(patience=_PATIENCE) as connection:
         heads = await migrations.current(connection)
         synchronous = await standby.is_synchronous(connection)
     return Readiness(database=True, migrations=migrations.newest() in heads, synchronous_standby=synchronous)

@@ -45,7 +45,7 @@ ROWS_OF_A_COMMIT: Final = Histogram(
 _MOST_WAITING: Final = 512
 _MOST_OCTETS: Final = 4 * 1024 * 1024
 _PATIENCE: Final = 30  # seconds, as long as a statement may take
-_LAST_WORDS: Final = 5  # seconds that closing waits for what is being written
+_LAST_WORDS: Final = 1  # seconds that closing waits for what is being written; nobody is left who would send it
 
 Waiting = tuple["Disclosure", "asyncio.Future[None]"]
 
@@ -82,8 +82,10 @@ class Ledger:
     async def close(self) -> None:
         """Take nothing more, and wait for what is being written."""
         self._closed = True
-        if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=_LAST_WORDS)
+        if (writer := self._writer) is not None:
+            await asyncio.wait([writer], timeout=_LAST_WORDS)
+            writer.cancel()
+            await asyncio.wait([writer])
 
     def _written(self, disclosure: Disclosure) -> asyncio.Future[None]:
         if self._closed or len(self._waiting) >= _MOST_WAITING:
@@ -99,7 +101,8 @@ class Ledger:
 
     def _ended(self, writer: asyncio.Task[None]) -> None:
         if writer.cancelled() or writer.exception() is not None:
-            log.error("ledger_writer_ended", cancelled=writer.cancelled(), waiting=len(self._waiting))
+            if not (self._closed and writer.cancelled()):
+                log.error("ledger_writer_ended", cancelled=writer.cancelled(), waiting=len(self._waiting))
             _tell([self._waiting.popleft() for _ in range(len(self._waiting))], LedgerUnavailable())
 
     async def _write(self) -> None:

@@ -23,7 +23,16 @@ from taxii_server.domain.timestamps import to_taxii
 from taxii_server.operations import content_audit
 from taxii_server.operations.content_audit import NOTHING_MORE
 from taxii_server.operations.validation import Accepted, Rejected
-from taxii_server.storage import clocks, object_pages, object_writes, recalls, removals, statuses, stored_versions
+from taxii_server.storage import (
+    clocks,
+    object_pages,
+    object_writes,
+    recalls,
+    removals,
+    statuses,
+    stored_octets,
+    stored_versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,26 +161,38 @@ async def store(
         target = await recheck(connection)
         verdicts = await asyncio.to_thread(_admitted, verdicts, target)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
-        outcomes = await object_writes.add(
-            connection,
-            target,
-            clock,
-            status_id,
-            [(verdict.columns, verdict.body) for verdict in accepted],
-        )
-        status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
-        await statuses.write(
-            connection,
-            status,
-            trust_group_id=trust_group_id,
-            collection_id=target.collection_id,
-            member=target.member,
-            client=target.client,
-        )
-        if status.stored:
-            added = {"status": str(status_id), "refused": len(status.failures), **told}
-            contents = _contents(accepted, outcomes, target.member)
-            await content_audit.write(connection, target.collection_id, Act.OBJECTS_ADDED, who, contents, added)
+
+        async def add(room: int | None) -> tuple[Status, Sequence[Outcome]]:
+            outcomes = await object_writes.add(
+                connection,
+                target,
+                clock,
+                status_id,
+                [(verdict.columns, verdict.body) for verdict in accepted],
+                room,
+            )
+            status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            await statuses.write(
+                connection,
+                status,
+                trust_group_id=trust_group_id,
+                collection_id=target.collection_id,
+                member=target.member,
+                client=target.client,
+            )
+            if status.stored:
+                added = {"status": str(status_id), "refused": len(status.failures), **told}
+                contents = _contents(accepted, outcomes, target.member)
+                await content_audit.write(connection, target.collection_id, Act.OBJECTS_ADDED, who, contents, added)
+            return status, outcomes
+
+        if target.quota is None or not accepted:
+            status, outcomes = await add(None)
+        else:
+            status, outcomes = await stored_octets.within(
+                connection, target.member, target.quota, add, lambda added: bool(added[0].stored)
+            )
+    NO_ROOM.inc(sum(isinstance(outcome, NoRoom) for outcome in outcomes))
     return status
 
 
@@ -216,9 +237,9 @@ async def delete_object(database: Database, caller: Caller, again: Again, stix_i
         if any(version.member != target.member for version in going):
             message = "Another member brought what you asked to remove; nothing was removed."
             raise NotAllowed(message)
-        recall = await recalls.last(connection, target.collection_id, stix_id)
+        withdrawals = await recalls.of_object(connection, target.collection_id, stix_id)
         left = {one.date_added for one in stored if one.place.level <= target.clearance} - chosen
-        if recall is not None and recall.is_undone_by(chosen, left):
+        if any(recall.is_undone_by(chosen, left) for recall in withdrawals):
             message = (
                 "The object was recalled, and without the versions that say so the ones before would count again; "
                 "nothing was removed. Remove all its versions, or those before."
@@ -313,7 +334,6 @@ def _status(
         elif isinstance(outcome, NotYours):
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), _NOT_YOURS))
         elif isinstance(outcome, NoRoom):
-            NO_ROOM.inc()
             said = _NO_ROOM.format(quota=quota, left=outcome.left, octets=outcome.octets)
             failures.append(Detail(verdict.columns.stix_id, outcome.version or to_taxii(requested_at), said))
         elif isinstance(outcome, Withdrawn):

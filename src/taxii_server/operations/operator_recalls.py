@@ -149,7 +149,7 @@ async def show(db: Database, *, collection: str, stix_id: str) -> Shown:
 
 
 async def listing(db: Database, *, collection: str) -> list[Shown]:
-    """List the last recall of every object of a collection.
+    """List the last recall of every object of a collection, by each contributor.
 
     Raises:
         OperatorError: if there is no such collection.
@@ -161,7 +161,7 @@ async def listing(db: Database, *, collection: str) -> list[Shown]:
 
 
 async def lift(db: Database, *, collection: str, stix_id: str, reason: str | None = None) -> Shown:
-    """Let a recalled object be added again. What says that it is revoked stays.
+    """Let a recalled object be added again, whoever recalled it. What says that it is revoked stays.
 
     Raises:
         OperatorError: if there is no such collection, or the object was never recalled there.
@@ -189,13 +189,20 @@ async def _place(db: Database, collection: str) -> NamedCollection:
 
 
 async def _last(connection: Connection, where: NamedCollection, stix_id: str) -> Recall:
-    found = await storage.last(connection, where.collection.id, stix_id)
-    if found is None:
+    found = await storage.of_object(connection, where.collection.id, stix_id)
+    if not found:
         message = (
             f"{stix_id} was never recalled from {where.name}; taxii-server recall list {where.name} shows what was."
         )
         raise OperatorError(message)
-    return found
+    # with what those of other contributors, which stand beside it, withdrew and published
+    standing = [one for one in found if one.lifted_at is None] or found[-1:]
+    telling = {version.date_added: version for one in standing for version in one.telling}
+    return replace(
+        found[-1],
+        withdrawn=tuple(sorted({date for one in standing for date in one.withdrawn})),
+        telling=tuple(telling.values()),
+    )
 
 
 async def _shown(connection: Connection, where: NamedCollection, one: Recall, *, changed: bool | None = None) -> Shown:

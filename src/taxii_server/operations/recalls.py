@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
@@ -30,9 +31,11 @@ from taxii_server.storage import bounds, clocks, object_writes, recalls, removal
 from taxii_server.storage.recalls import Recall, Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from taxii_server.domain.access import Caller, Recallable
+    from taxii_server.domain.stix_objects import Columns
+    from taxii_server.domain.stix_versions import Version
     from taxii_server.operations.objects import Again
     from taxii_server.operations.recall_recipients import RecipientMember
     from taxii_server.operations.revoking import Revocation
@@ -108,22 +111,23 @@ async def carry_out(
         target = await recheck(connection)
         stored = await stored_versions.of_objects(connection, target.collection_id, [stix_id])
         visible = sorted((one for one in stored if one.place.level <= target.clearance), key=lambda one: one.date_added)
-        last = await recalls.last(connection, target.collection_id, stix_id)
-        standing = last if last is not None and last.lifted_at is None and _is_theirs(last, target) else None
+        theirs = [one for one in await _theirs(connection, target, stix_id) if one.lifted_at is None]
+        standing = theirs[-1] if theirs else None
         if not visible:
             if standing is None:
                 raise NotFound
             return Recalled(standing, changed=False)
         permissions.check_recall(target, stix_id, [one.member for one in visible])
         plan = await _plan(connection, target, clock, visible, stored)
-        if plan.already and not plan.new and standing is not None:
-            return Recalled(standing, changed=False)
         outcome = Outcome.REVOKED if plan.new or plan.already else Outcome.DELETED
-        levels = [one.place.level for one in visible] + ([] if standing is None else [standing.level])
+        contributors = _contributors(target, visible, plan, {one.member for one in theirs})
+        if standing is not None and not contributors:
+            return Recalled(standing, changed=False)
+        levels = [one.place.level for one in visible] + [one.level for one in theirs]
         recall = Recall(
             stix_id=stix_id,
             at=clock.now,
-            member=_contributor(target, visible),
+            member=contributors[-1],
             client=target.client,
             reason=reason,
             outcome=outcome,
@@ -146,7 +150,7 @@ async def carry_out(
                 member=target.member,
                 client=target.client,
             )
-        recall = await recalls.add(connection, target.collection_id, recall)
+        recall = await recalls.add(connection, target.collection_id, recall, contributors[:-1])
         details = {
             "object": stix_id,
             # which tells whether the versions of the digest came or went
@@ -171,21 +175,43 @@ async def read_recall(database: Database, caller: Caller, stix_id: str) -> Stand
     """
     target = permissions.recallable(caller)
     async with database.read(target) as connection:
-        found = await recalls.last(connection, target.collection_id, stix_id)
-    if found is None or not _is_theirs(found, target):
+        found = await _theirs(connection, target, stix_id)
+    if not found:
         raise NotFound
     effort = Effort.of_an_answer()
-    had = by_member(await recipients(database, permissions.traceable(caller), found, effort))
-    return Standing(found, had, more=effort.spent)
+    had = by_member(await recipients(database, permissions.traceable(caller), found[-1], effort))
+    return Standing(found[-1], had, more=effort.spent)
 
 
-def _is_theirs(recall: Recall, target: Recallable) -> bool:
-    return target.member is None or (recall.member == target.member and recall.level <= target.clearance)
+async def _theirs(connection: Connection, target: Recallable, stix_id: str) -> list[Recall]:
+    """Read the recalls of an object that are the caller's to know: its member's, as far as it is cleared for them."""
+    found = await recalls.of_object(connection, target.collection_id, stix_id)
+    if target.member is None:
+        return found
+    theirs = [one for one in found if one.member == target.member and one.level <= target.clearance]
+    dates = [version.date_added for one in theirs for version in one.telling]
+    # the operator's withdrew what the member never saw, and its own clearance may have been lowered
+    seen = await recalls.seen(connection, target.collection_id, dates, target.clearance) if dates else set()
+    return [replace(one, telling=tuple(told for told in one.telling if told.date_added in seen)) for one in theirs]
 
 
-def _contributor(target: Recallable, visible: Sequence[StoredVersion]) -> int:
-    """Give the member in whose name it is done: the operator acts in that of whoever brought the newest version."""
-    return max(visible, key=lambda one: one.place.order).member if target.member is None else target.member
+def _contributors(
+    target: Recallable, visible: Sequence[StoredVersion], plan: Revocation, stood: Collection[int]
+) -> list[int]:
+    """Give the members in whose names it is recalled, whoever brought the newest version last.
+
+    What several had brought the operator recalls in all their names, so that each sees how it stands as if it were alone.
+    A member whose recall stands already and has nothing new to tell keeps that one.
+    """
+    in_order = [one.member for one in sorted(visible, key=lambda one: one.place.order, reverse=True)]
+    found = list(dict.fromkeys(in_order)) if target.member is None else [target.member]
+    if plan.already and not plan.new:
+        found = [member for member in found if member not in stood]
+    elif plan.new and target.member is None:
+        brought = {one.date_added: one.member for one in visible}
+        telling = {brought[head.date_added] for head, _, _ in plan.new}
+        found = [member for member in found if member in telling or member not in stood]
+    return found[::-1]
 
 
 async def _plan(
@@ -207,39 +233,44 @@ async def _tell(
     clock: Clock,
     visible: Sequence[StoredVersion],
     plan: Revocation,
-) -> tuple[tuple[Telling, ...], list[Content], dict[str, str]]:
-    """Add the revoked versions, with a status of their own.
+) -> tuple[tuple[Telling, ...], list[Content], dict[str, str | list[str]]]:
+    """Add the revoked versions: a member's own, the operator's each in the name of who brought the version before.
 
-    Give them with those that said so already, what was added, and the status for the audit.
+    So nobody finds from whose it is that there are versions above its clearance. Give them with those that said so
+    already, what was added, and the statuses for the audit.
     """
-    names = {one.date_added: one.version for one in visible}
-    telling = tuple(Telling(one.date_added, names[one.date_added]) for one in plan.already)
-    if not plan.new:
-        return telling, [], {}
-    status_id, requested_at = uuid4(), datetime.now(UTC)
-    writable = permissions.telling(target, _contributor(target, visible))
-    if target.member is None:
-        # the operator acts in the name of a member that is known only by now
-        await bounds.hold_to(connection, writable)
-    outcomes = await object_writes.add(connection, writable, clock, status_id, plan.new)
-    added = [outcome for outcome in outcomes if isinstance(outcome, Store)]
-    stix_id = visible[0].stix_id
-    status = Status(status_id, requested_at, tuple(Detail(stix_id, one.version) for one in added), (), len(added))
-    await statuses.write(
-        connection,
-        status,
-        trust_group_id=trust_group_id,
-        collection_id=target.collection_id,
-        member=writable.member,
-        client=target.client,
-    )
-    contents = [
-        Content(one.place.date_added, stix_id, one.place.form, one.version, columns.digest, writable.member)
-        for (columns, _), one in zip(plan.new, outcomes, strict=True)
-        if isinstance(one, Store)
-    ]
-    return (
-        (*telling, *(Telling(one.place.date_added, one.version) for one in added)),
-        contents,
-        {"status": str(status_id)},
-    )
+    brought = {one.date_added: one for one in visible}
+    telling = [Telling(one.date_added, brought[one.date_added].version) for one in plan.already]
+    contents: list[Content] = []
+    requests: list[str] = []
+
+    def contributor(new: tuple[Version, Columns, bytes]) -> int:
+        return brought[new[0].date_added].member if target.member is None else target.member
+
+    for member, some in groupby(plan.new, contributor):
+        texts = [(columns, body) for _, columns, body in some]
+        writable = permissions.telling(target, member)
+        if target.member is None:
+            # in the name of a member that is known only by now
+            await bounds.hold_to(connection, writable)
+        status_id, requested_at = uuid4(), datetime.now(UTC)
+        outcomes = await object_writes.add(connection, writable, clock, status_id, texts)
+        added = [(columns, one) for (columns, _), one in zip(texts, outcomes, strict=True) if isinstance(one, Store)]
+        details = tuple(Detail(columns.stix_id, one.version) for columns, one in added)
+        await statuses.write(
+            connection,
+            Status(status_id, requested_at, details, (), len(added)),
+            trust_group_id=trust_group_id,
+            collection_id=target.collection_id,
+            member=member,
+            client=target.client,
+        )
+        for columns, one in added:
+            place = one.place
+            telling.append(Telling(place.date_added, one.version))
+            contents.append(Content(place.date_added, place.stix_id, place.form, one.version, columns.digest, member))
+            clock = replace(clock, last_added=place.date_added)
+        requests.append(str(status_id))
+    if len(requests) == 1:
+        return tuple(telling), contents, {"status": requests[0]}
+    return tuple(telling), contents, {"statuses": requests} if requests else {}

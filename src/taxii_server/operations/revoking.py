@@ -24,10 +24,10 @@ _PROPERTIES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Revocation:
     """What has to be added so that every reader's newest version says `revoked`, and which versions say so already.
 
-    None of either: the object can't be revoked.
+    Beside each new one stands the version that it follows. None of either: the object can't be revoked.
     """
 
-    new: tuple[tuple[Columns, bytes], ...] = ()
+    new: tuple[tuple[Version, Columns, bytes], ...] = ()
     already: tuple[Version, ...] = ()
 
 
@@ -38,7 +38,7 @@ def revocation(
 
     `stored` are all versions, for no instant can be given out twice.
     """
-    new: list[tuple[Columns, bytes]] = []
+    new: list[tuple[Version, Columns, bytes]] = []
     already: list[Version] = []
     taken = {version.order for version in stored}
     newest = {
@@ -60,7 +60,7 @@ def revocation(
             return Revocation()
         newest[head.form] = moment
         octets = _revoked(properties, to_stix(moment))
-        new.append((_columns(octets), octets))
+        new.append((head, _columns(octets), octets))
     return Revocation(tuple(new), tuple(already))
 
 

@@ -88,7 +88,7 @@ async def issue_token(
     wanted = None if scope is None else _rights_asked(scope)
     issuing.limits.refuse_again(secret or certificate)
     caller = await issuing.identifier.client(client_id, secret, certificate)
-    with await issuing.limits.under_way(caller.principal, secret or certificate):
+    with await issuing.limits.under_way(caller.principal, secret or certificate, caller.asked_at):
         return await _issue(issuing, caller, wanted)
 
 

@@ -75,9 +75,10 @@ async def import_objects(
     target = permissions.operator_writable(where.collection, owner.id, owner.quota)
 
     async def again(connection: Connection) -> Writable:
-        # its rules may have changed since
+        # its rules may have changed since, and the member's quota
         named = await named_collection(connection, str(where.collection.id))
-        return permissions.operator_writable(named.collection, owner.id, owner.quota)
+        now = await members.find(connection, member) or owner
+        return permissions.operator_writable(named.collection, owner.id, now.quota)
 
     report = report or Imported(where.name)
     slices = cut(body)

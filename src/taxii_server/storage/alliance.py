@@ -7,13 +7,29 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ARRAY, SmallInteger, Text, Uuid, and_, cast, delete, func, insert, literal, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    SmallInteger,
+    Text,
+    Uuid,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from taxii_server.domain.access import Collection, Grant, Policy, Right, Whole
+from taxii_server.domain.audit import Contents
 from taxii_server.domain.timestamps import EPOCH
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import bounds, clocks, issuers
+from taxii_server.storage import audit_content, bounds, clocks, engine, issuers
 from taxii_server.storage.callers import policy_of
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.issuers import StoredIssuer
@@ -22,6 +38,7 @@ from taxii_server.storage.tables import (
     clients,
     collection_clocks,
     collections,
+    deleted_versions,
     grants,
     members,
     object_versions,
@@ -170,6 +187,16 @@ async def collection_named(connection: Connection, reference: str) -> NamedColle
     return NamedCollection(f"{row.slug}/{row.alias or row.id}", collection)
 
 
+async def collections_called(connection: Connection, reference: str) -> list[UUID]:
+    """Find collections by `trust-group/alias`, `trust-group/title`, alias, title or id: one, none or several."""
+    group, _, rest = reference.partition("/")
+    of_group = and_(trust_groups.c.slug == group, or_(collections.c.alias == rest, collections.c.title == rest))
+    alone = or_(collections.c.alias == reference, collections.c.title == reference)
+    by_id = cast(collections.c.id, Text) == reference.lower()
+    found = select(collections.c.id).join(trust_groups).where(or_(of_group, alone, by_id))
+    return list((await connection.execute(found)).scalars())
+
+
 async def collection_names(connection: Connection) -> dict[UUID, str]:
     """Give every collection's `trust-group/alias`."""
     named = select(collections.c.id, trust_groups.c.slug, collections.c.alias).join(trust_groups)
@@ -216,10 +243,18 @@ async def remove_member(connection: Connection, slug: str) -> None:
     )
 
 
-async def add_collection(connection: Connection, collection: StoredCollection) -> None:
-    """Add a collection and its clock; its grants are put one by one."""
+async def add_collection(connection: Connection, collection: StoredCollection, where: Whole) -> None:
+    """Add a collection and its clock; its grants are put one by one.
+
+    One that was removed and comes back under its id goes on after its last date: none is given out twice.
+    """
+    await bounds.hold_to(connection, where)
+    before = select(func.max(deleted_versions.c.date_added)).where(
+        deleted_versions.c.collection_id == where.collection_id
+    )
+    last_added = (await connection.execute(before)).scalar_one() or EPOCH
     await connection.execute(insert(collections).values(id=collection.id, **_columns(collection)))
-    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=EPOCH))
+    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=last_added))
 
 
 async def free_names(connection: Connection, collection_ids: Sequence[UUID]) -> None:
@@ -238,18 +273,19 @@ async def change_collection(connection: Connection, collection: StoredCollection
     )
 
 
-async def remove_collection(connection: Connection, where: Whole) -> int:
-    """Delete a collection with all it holds, and say how much; it is noted in deleted_versions, without the bodies."""
+async def remove_collection(connection: Connection, where: Whole) -> Contents:
+    """Delete a collection with all it holds, and tell what that was; it is noted in deleted_versions, without the bodies."""
     collection_id = where.collection_id
     await bounds.hold_to(connection, where)
-    await connection.execute(text("SET LOCAL statement_timeout = 0"))  # it may hold millions
+    await engine.take_all_the_time(connection)  # it may hold millions
     await clocks.lock_clock(connection, collection_id)
-    moved = (await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})).rowcount
+    held = await audit_content.held(connection, where)
+    await connection.execute(MOVE_OUT_ALL, {"collection": collection_id})
     await connection.execute(delete(grants).where(grants.c.collection_id == collection_id))
     await connection.execute(delete(collection_clocks).where(collection_clocks.c.collection_id == collection_id))
     await connection.execute(delete(collections).where(collections.c.id == collection_id))
     await connection.execute(upsert(removed_collections).values(id=collection_id).on_conflict_do_nothing())
-    return moved
+    return held
 
 
 async def count_versions(connection: Connection, where: Whole) -> int:

@@ -22,6 +22,7 @@ class StoredCertificate:
     subject: str
     not_before: datetime
     not_after: datetime
+    begun: bool
     expired: bool
     added_at: datetime
 
@@ -30,6 +31,7 @@ def _stored() -> Select[Any]:
     return select(
         client_certificates,
         clients.c.client_id,
+        (client_certificates.c.not_before <= func.now()).label("begun"),
         (client_certificates.c.not_after <= func.now()).label("expired"),
     ).join(clients)
 
@@ -84,6 +86,7 @@ def _certificate(row: Row[Any]) -> StoredCertificate:
         subject=row.subject,
         not_before=row.not_before,
         not_after=row.not_after,
+        begun=row.begun,
         expired=row.expired,
         added_at=row.added_at,
     )

@@ -19,7 +19,8 @@ from taxii_server.storage.tables import client_certificates, client_secrets, cli
 class Client:
     """A client and whether its member is suspended; `issuer` and `subject` where an outside issuer vouches for it.
 
-    `collections` is None where it may use all of its member's, `secrets` and `certificates` count those that hold now.
+    `collections` is None where it may use all of its member's, `secrets` and `certificates` count those that hold now;
+    `certified_until` is when the last of its certificates ends.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Client:
     subject: str | None = None
     authentication: Authentication = Authentication.ANY
     certificates: int = 0
+    certified_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,17 @@ _SECRETS = (
 
 _CERTIFICATES = (
     select(func.count())
-    .where(client_certificates.c.client == clients.c.id, client_certificates.c.not_after > func.now())
+    .where(
+        client_certificates.c.client == clients.c.id,
+        client_certificates.c.not_before <= func.now(),
+        client_certificates.c.not_after > func.now(),
+    )
+    .correlate(clients)
+    .scalar_subquery()
+)
+_CERTIFIED_UNTIL = (
+    select(func.max(client_certificates.c.not_after))
+    .where(client_certificates.c.client == clients.c.id)
     .correlate(clients)
     .scalar_subquery()
 )
@@ -77,6 +89,7 @@ def _clients() -> Select[Any]:
         _EXPIRED.label("expired"),
         _SECRETS.label("secrets"),
         _CERTIFICATES.label("certificates"),
+        _CERTIFIED_UNTIL.label("certified_until"),
     ).join(members)
 
 
@@ -199,4 +212,5 @@ def _client(row: Row[Any]) -> Client:
         subject=row.subject,
         authentication=Authentication(row.authentication),
         certificates=row.certificates,
+        certified_until=row.certified_until,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from taxii_server.domain.access import Caller, Collection, Grant, Place, Principal, Right, TrustGroup
+from taxii_server.domain.access import Authentication, Caller, Collection, Grant, Place, Principal, Right, TrustGroup
 from taxii_server.domain.tlp import Level
 from taxii_server.storage.callers import policy_of
 
@@ -27,7 +27,8 @@ MOST_WAITING = 1_000
 _CONSUMERS = text("""
     WITH listed AS (
         SELECT client.id AS client, client.client_id, client.rights AS client_rights,
-               client.collections AS client_collections, client.created_at,
+               client.collections AS client_collections, client.created_at, client.authentication,
+               client.expires_at,
                client.revoked_at IS NOT NULL AS revoked,
                coalesce(client.expires_at <= statement_timestamp(), false) AS expired,
                member.suspended_at IS NOT NULL AS suspended,
@@ -53,13 +54,17 @@ _CONSUMERS = text("""
          LIMIT :rows
     )
     SELECT listed.*, statement_timestamp() AS now,
-           vouched_for OR EXISTS (
+           vouched_for,
+           EXISTS (
                SELECT FROM client_secrets AS secret
                 WHERE secret.client = listed.client
-                  AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp()))
-           OR EXISTS (
+                  AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp())) AS has_secret,
+           EXISTS (
                SELECT FROM client_certificates AS own
-                WHERE own.client = listed.client AND own.not_after > statement_timestamp()) AS has_credentials,
+                WHERE own.client = listed.client AND own.not_before <= statement_timestamp()
+                  AND own.not_after > statement_timestamp()) AS has_certificate,
+           (SELECT max(own.not_after) FROM client_certificates AS own
+             WHERE own.client = listed.client) AS certified_until,
            conduct.requests, conduct.errors, conduct.succeeded_at, conduct.failed_at, conduct.failed_status,
            conduct.failures, conduct.refused_at, conduct.refused_for,
            reading.*
@@ -118,17 +123,34 @@ _SILENT = text("""
        AND member.suspended_at IS NULL AND member.removed_at IS NULL
 """)
 
+# Every live client that has an end, by ix_client_certificates_client: some thousands at most.
+_ENDING = text("""
+    SELECT count(*)
+      FROM clients AS client
+      JOIN members AS member ON member.id = client.member_id
+      LEFT JOIN LATERAL (
+           SELECT max(own.not_after) AS until FROM client_certificates AS own WHERE own.client = client.id
+           ) AS certified ON true
+     WHERE client.revoked_at IS NULL AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
+       AND member.suspended_at IS NULL AND member.removed_at IS NULL
+       AND (client.expires_at < statement_timestamp() + CAST(:within AS interval)
+            OR certified.until > statement_timestamp()
+               AND certified.until < statement_timestamp() + CAST(:within AS interval))
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of one client and one collection; of `caller` it is as if it asked for the collection now.
 
-    `refused`: it would not be let in, and why. `failures` are those since its last success, the newest first.
+    `refused`: it would not be let in, and why; `certified_until`: when the last of its certificates ends. `failures` are those since its last success, the newest first.
     """
 
     caller: Caller
     collection: str
     created_at: datetime
+    expires_at: datetime | None
+    certified_until: datetime | None
     now: datetime
     refused: str | None
     polls: int
@@ -193,17 +215,24 @@ async def count_silent(connection: Connection, *, since: timedelta) -> int:
     return int((await connection.execute(_SILENT, {"since": since})).scalar_one())
 
 
+async def count_ending(connection: Connection, *, within: timedelta) -> int:
+    """Count the clients that are let in now, and that end, or the last of their certificates does, before long."""
+    return int((await connection.execute(_ENDING, {"within": within})).scalar_one())
+
+
 def _known(row: Any) -> Known:
     refusals = {
         "revoked": row.revoked,
         "expired": row.expired,
         "suspended": row.suspended,
-        "without credentials that hold": not row.has_credentials,
+        "without credentials that hold": not _has_credentials(row),
     }
     return Known(
         caller=_caller(row),
         collection=row.collection,
         created_at=row.created_at,
+        expires_at=row.expires_at,
+        certified_until=row.certified_until,
         now=row.now,
         refused=next((reason for reason, holds in refusals.items() if holds), None),
         polls=row.polls or 0,
@@ -224,6 +253,15 @@ def _known(row: Any) -> Known:
         refused_at=row.refused_at,
         refused_for=row.refused_for,
     )
+
+
+def _has_credentials(row: Any) -> bool:
+    shows = {
+        Authentication.ANY: row.vouched_for or row.has_secret or row.has_certificate,
+        Authentication.CERTIFICATE: row.has_certificate,
+        Authentication.BOTH: row.has_secret and row.has_certificate,
+    }
+    return bool(shows[Authentication(row.authentication)])
 
 
 def _caller(row: Any) -> Caller:

@@ -2,13 +2,15 @@
 
 Every transaction begins and ends here. `statement` is autocommit and carries the caller statement; `read` is a READ
 ONLY transaction; `write` commits on leaving, so what was answered after it was durable before. A transaction is held to
-the proof of a check from its first message on (`bounds`): without one, what was shared is out of its reach. A lost, full
-or refusing database surfaces as `DatabaseGone`; pools notice dead connections and open new ones, so recovery needs nobody.
+the proof of a check from its first message on (`bounds`): without one, what was shared is out of its reach. A lost, full,
+refusing or silent (`silence`) database surfaces as `DatabaseGone`; pools notice dead connections and open new ones, so
+recovery needs nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -25,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
-from taxii_server.storage import bounds
+from taxii_server.storage import bounds, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
@@ -69,8 +71,12 @@ _TROUBLE = {
 class Database:
     """One Postgres, as the server's role. Make one per process and `close` it."""
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
-        """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet."""
+    def __init__(self, url: str, *, connections: int = 10, patience: float | None = None) -> None:
+        """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet.
+
+        `patience` is how many seconds a statement may go unanswered.
+        """
+        patience = silence.PATIENCE if patience is None else patience
         self.engine = create_async_engine(
             url,
             # an error's text would otherwise quote what was being stored
@@ -80,7 +86,12 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": _SESSION, **_KEEPALIVE},
+            connect_args={
+                "async_creator_fn": silence.opener(patience),
+                "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
+                "options": _SESSION,
+                **_KEEPALIVE,
+            },
         )
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
@@ -88,10 +99,16 @@ class Database:
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection on which every statement is its own transaction, and held to nothing."""
+    async def statement(self, *, patience: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection on which every statement is its own transaction, and held to nothing.
+
+        `patience` is how many seconds each may go unanswered, where that shall be less than usual.
+        """
         with _trouble(), _timed():
             async with self.engine.connect() as connection:
+                if patience is not None:
+                    driver = await _driver(connection)
+                    driver.patience = min(driver.usual, patience)
                 yield connection
 
     @asynccontextmanager
@@ -118,8 +135,10 @@ class Database:
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=False)
                 yield connection
-                await _refuse_if_failed(connection)
+                driver = await _driver(connection)
+                _refuse_if_failed(driver)
                 await connection.commit()
+                driver.patience = driver.usual
 
     async def close(self) -> None:
         """Close all connections."""
@@ -154,10 +173,23 @@ def waiting_for_database() -> Iterator[None]:
         yield
 
 
-async def _refuse_if_failed(connection: AsyncConnection) -> None:
-    """See to it that a failure which somebody passed over is no silent one: PostgreSQL would answer COMMIT by rolling back."""
+async def take_all_the_time(connection: AsyncConnection) -> None:
+    """Let the rest of the transaction take as long as it takes: for an operator's work on millions of rows."""
+    await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    (await _driver(connection)).patience = None
+
+
+async def _driver(connection: AsyncConnection) -> silence.BoundedConnection:
     driver = (await connection.get_raw_connection()).driver_connection
-    if driver is not None and driver.info.transaction_status == TransactionStatus.INERROR:
+    if not isinstance(driver, silence.BoundedConnection):
+        message = "the pool holds a connection that was opened by somebody else"
+        raise TypeError(message)
+    return driver
+
+
+def _refuse_if_failed(driver: silence.BoundedConnection) -> None:
+    """See to it that a failure which somebody passed over is no silent one: PostgreSQL would answer COMMIT by rolling back."""
+    if driver.info.transaction_status == TransactionStatus.INERROR:
         message = "a statement failed and was passed over: nothing of this transaction would be stored"
         raise RuntimeError(message)
 
@@ -201,7 +233,8 @@ def _trouble() -> Iterator[None]:
             raise OperatorError(message) from error
         if not isinstance(error, OperationalError | InterfaceError) and sqlstate not in _TROUBLE:
             raise
-        DATABASE_FAILURES.labels(sqlstate[:2] or "none").inc()
+        silent = isinstance(error.orig, silence.Silent)
+        DATABASE_FAILURES.labels("silent" if silent else sqlstate[:2] or "none").inc()
         # the driver's text may quote values; the class of trouble is enough to find it in Postgres's own log
         log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(error.orig).__name__)
         raise DatabaseGone(_GONE) from error

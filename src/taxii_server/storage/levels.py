@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
+from taxii_server.domain.audit import Content, Contents
 from taxii_server.domain.tlp import MARKING_LEVELS, Level
 from taxii_server.storage import bounds, clocks, stored_versions
 
@@ -45,13 +46,20 @@ COUNT = text("""
      GROUP BY level, unmarked
 """)
 
-# The unmarked versions of a stretch get another level, and it is told whose they are. Walks the primary key.
+# The unmarked versions of a stretch that have another level. Walks the primary key.
+OTHERS = text("""
+    SELECT date_added, stix_id, form, version, digest, member, level
+      FROM object_versions
+     WHERE collection_id = :collection AND date_added > :after AND date_added <= :until
+       AND NOT marked AND level <> :level AND lower(stix_id) <> ALL(CAST(:exempt AS text[]))
+     ORDER BY date_added
+""")
+# They get this one. Walks the primary key.
 RELEVEL = text("""
     UPDATE object_versions
        SET level = :level
      WHERE collection_id = :collection AND date_added > :after AND date_added <= :until
        AND NOT marked AND level <> :level AND lower(stix_id) <> ALL(CAST(:exempt AS text[]))
- RETURNING stix_id
 """)
 
 
@@ -89,24 +97,35 @@ async def census(connection: Connection, where: Whole) -> Census:
     return counted
 
 
-async def relevel(connection: Connection, where: Whole, level: Level) -> int:
-    """Give every unmarked version this level, and all versions of those objects the kept levels that follow; how many.
+@dataclass(frozen=True, slots=True)
+class Releveled:
+    """Which versions got another level, and how many of each level they were."""
+
+    contents: Contents = field(default_factory=Contents)
+    was: Counter[Level] = field(default_factory=Counter)
+
+
+async def relevel(connection: Connection, where: Whole, level: Level) -> Releveled:
+    """Give every unmarked version this level, and all versions of those objects the kept levels that follow.
 
     The clock must be locked: whoever adds meanwhile waits, and then adds by the new rule.
     """
     collection_id = where.collection_id
     await bounds.hold_to(connection, where)
-    moved = 0
+    done = Releveled()
     async for after, until in _stretches(connection, collection_id):
         stretch = {"collection": collection_id, "after": after, "until": until, "exempt": _EXEMPT, "level": int(level)}
-        ids = list((await connection.execute(RELEVEL, stretch)).scalars())
-        if ids:
-            versions = await stored_versions.of_objects(connection, collection_id, set(ids))
+        others = list(await connection.execute(OTHERS, stretch))
+        for row in others:
+            done.contents.add(Content(row.date_added, row.stix_id, row.form, row.version, row.digest, row.member))
+            done.was[Level(row.level)] += 1
+        if others:
+            await connection.execute(RELEVEL, stretch)
+            versions = await stored_versions.of_objects(connection, collection_id, {row.stix_id for row in others})
             await stored_versions.restand(connection, collection_id, versions)
-        moved += len(ids)
-    if moved:
+    if done.was:
         await clocks.note_change(connection, collection_id)
-    return moved
+    return done
 
 
 async def _stretches(connection: Connection, collection_id: UUID) -> AsyncIterator[tuple[datetime | str, datetime]]:

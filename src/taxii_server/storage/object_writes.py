@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide
 from taxii_server.domain.stix_versions import standings
-from taxii_server.storage import arrays, clocks, stored_octets, stored_versions
+from taxii_server.storage import arrays, clocks, stored_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +54,11 @@ async def add(
     clock: Clock,
     status_id: UUID,
     incoming: Sequence[tuple[Columns, bytes]],
+    room: int | None = None,
 ) -> list[Outcome]:
     """Store what is new of `incoming` and give the outcome of each, in order. The clock must be locked.
+
+    `room` is how many octets there are for it (`stored_octets.within`), None if it has no end.
 
     Raises:
         ClockAhead: if the collection's clock is too far ahead of the database's time.
@@ -67,9 +70,6 @@ async def add(
     stored, recalled = await stored_versions.of_objects_and_recalls(
         connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}
     )
-    room = None
-    if target.quota is not None and incoming:
-        room = target.quota - await stored_octets.of_member(connection, target.member)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
     plan = await asyncio.to_thread(_plan, stored, recalled, target, clock, incoming, room)
     if plan.last_added is not None:
@@ -92,7 +92,7 @@ class _Plan:
 
 def _plan(
     stored: Sequence[StoredVersion],
-    recalled: Mapping[str, StandingRecall],
+    recalled: Mapping[str, Sequence[StandingRecall]],
     target: Writable,
     clock: Clock,
     incoming: Sequence[tuple[Columns, bytes]],

@@ -1,9 +1,14 @@
-"""Recalls: a row for each, and one for each that was lifted. Rows are never changed; the last of an object counts."""
+"""Recalls: a row for each, and one for each time that an object was let in again. Rows are never changed.
+
+Of each contributor the last recall of an object counts, beside those of the others: levels that one can't see may hold
+another's. Letting it in again ends all of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, text
 
@@ -11,12 +16,13 @@ from taxii_server.domain.recalls import Outcome
 from taxii_server.storage.tables import clients, members, recalls
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Row
 
+    from taxii_server.domain.tlp import Level
     from taxii_server.storage.engine import Connection
 
 
@@ -59,6 +65,17 @@ BODIES = text("""
      WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[]))
 """)
 
+# Which of some versions, removed ones too, a clearance lets one see. Probes the primary keys.
+SEEN = text("""
+    SELECT date_added
+      FROM object_versions
+     WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[])) AND level <= :clearance
+     UNION ALL
+    SELECT date_added
+      FROM deleted_versions
+     WHERE collection_id = :collection AND date_added = ANY(CAST(:dates AS timestamptz[])) AND level <= :clearance
+""")
+
 # Whether a collection holds an object. Probes the unique key.
 HOLDS = text("""
     SELECT EXISTS (SELECT FROM object_versions WHERE collection_id = :collection AND stix_id = :stix_id)
@@ -71,44 +88,49 @@ async def bodies(connection: Connection, collection_id: UUID, dates: Collection[
     return {row.date_added: row.body for row in found}
 
 
-async def last(connection: Connection, collection_id: UUID, stix_id: str) -> Recall | None:
-    """Read the last recall of an object, and whether it was lifted; None if there was none."""
-    found: Recall | None = None
+async def of_object(connection: Connection, collection_id: UUID, stix_id: str) -> list[Recall]:
+    """Read the last recall of an object by each contributor, and whether it was lifted, in order."""
     asked = select(recalls).where(recalls.c.collection_id == collection_id, recalls.c.stix_id == stix_id)
-    for row in await connection.execute(asked.order_by(recalls.c.number)):
-        found = _recall(row) if row.act == "recall" else _lifted(found, row.at)
-    return found
+    return _last_of_each(await connection.execute(asked.order_by(recalls.c.number)))
 
 
 async def of_collection(connection: Connection, collection_id: UUID) -> list[Recall]:
-    """Read the last recall of every object of a collection, in the order of their ids."""
-    found: dict[str, Recall | None] = {}
+    """Read the same of every object of a collection, in the order of their ids."""
     asked = select(recalls).where(recalls.c.collection_id == collection_id)
-    for row in await connection.execute(asked.order_by(recalls.c.stix_id, recalls.c.number)):
-        found[row.stix_id] = _recall(row) if row.act == "recall" else _lifted(found.get(row.stix_id), row.at)
-    return [one for one in found.values() if one is not None]
+    rows = await connection.execute(asked.order_by(recalls.c.stix_id, recalls.c.number))
+    return [recall for _, of_one in groupby(rows, lambda row: row.stix_id) for recall in _last_of_each(of_one)]
 
 
-async def add(connection: Connection, collection_id: UUID, recall: Recall) -> Recall:
-    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked."""
-    row = await connection.execute(
-        insert(recalls)
-        .values(
-            collection_id=collection_id,
-            stix_id=recall.stix_id,
-            act="recall",
-            member=recall.member,
-            client=recall.client,
-            reason=recall.reason,
-            outcome=recall.outcome.value,
-            level=recall.level,
-            withdrawn=list(recall.withdrawn),
-            telling=[one.date_added for one in recall.telling],
-            telling_versions=[one.version for one in recall.telling],
-        )
-        .returning(recalls.c.at),
-    )
-    return replace(recall, at=row.scalar_one())
+async def seen(
+    connection: Connection, collection_id: UUID, dates: Collection[datetime], clearance: Level
+) -> set[datetime]:
+    """Tell which of some versions, by their dates, somebody of this clearance can see, or could until they were removed."""
+    asked = {"collection": collection_id, "dates": list(dates), "clearance": int(clearance)}
+    return set((await connection.execute(SEEN, asked)).scalars())
+
+
+async def add(connection: Connection, collection_id: UUID, recall: Recall, others: Iterable[int] = ()) -> Recall:
+    """Note that an object was recalled; give it with the instant at which it was noted. The clock must be locked.
+
+    `others` are members in whose names it is noted as well: what they brought was recalled with it.
+    """
+    values: dict[str, Any] = {
+        "collection_id": collection_id,
+        "stix_id": recall.stix_id,
+        "act": "recall",
+        "client": recall.client,
+        "reason": recall.reason,
+        "outcome": recall.outcome.value,
+        "level": recall.level,
+        "withdrawn": list(recall.withdrawn),
+        "telling": [one.date_added for one in recall.telling],
+        "telling_versions": [one.version for one in recall.telling],
+    }
+    # its own row last, so that it is the last recall of the object
+    for member in (*others, recall.member):
+        row = await connection.execute(insert(recalls).values(member=member, **values).returning(recalls.c.at))
+        values["at"] = row.scalar_one()
+    return replace(recall, at=values["at"])
 
 
 async def lift(connection: Connection, collection_id: UUID, stix_id: str, reason: str | None) -> datetime:
@@ -131,6 +153,20 @@ async def holds(connection: Connection, collection_id: UUID, stix_id: str) -> bo
     return bool((await connection.execute(HOLDS, asked)).scalar_one())
 
 
+def _last_of_each(rows: Iterable[Row[tuple[object, ...]]]) -> list[Recall]:
+    found: dict[int, Recall] = {}
+    for row in rows:
+        if row.act == "recall":
+            # behind those of others that were made before it
+            found.pop(row.member, None)
+            found[row.member] = _recall(row)
+            continue
+        for member, recall in found.items():
+            if recall.lifted_at is None:
+                found[member] = replace(recall, lifted_at=row.at)
+    return list(found.values())
+
+
 def _recall(row: Row[tuple[object, ...]]) -> Recall:
     return Recall(
         stix_id=row.stix_id,
@@ -143,7 +179,3 @@ def _recall(row: Row[tuple[object, ...]]) -> Recall:
         withdrawn=tuple(row.withdrawn),
         telling=tuple(Telling(*one) for one in zip(row.telling, row.telling_versions, strict=True)),
     )
-
-
-def _lifted(recall: Recall | None, at: datetime) -> Recall | None:
-    return None if recall is None else replace(recall, lifted_at=at)

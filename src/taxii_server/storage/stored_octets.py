@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select, text
 
 from taxii_server.storage.tables import stored_octets
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from taxii_server.storage.engine import Connection
 
-# Two additions of one member to two collections take turns, or each would find the room that the other is about to use.
-# Taken after the clock, and nobody who holds it waits for a clock. The first number is any constant of our own.
+# Additions of one member to several collections commit one after the other, or each would take the room that another is
+# about to. The turn is taken last, with nothing left to do but to look at the sum and commit: whoever waits for it holds a
+# clock, so others wait as well. And nobody who has it waits for anything, so no two wait for each other. The first number
+# is any constant of our own.
 TAKE_TURN = text("SELECT pg_advisory_xact_lock(742133602, :member)")
+
+SAVE = text("SAVEPOINT before_adding")
+TAKE_BACK = text("ROLLBACK TO SAVEPOINT before_adding")
 
 # Where the kept sums of a collection differ from what it holds. Reads the collection whole.
 DIFFERENCES = text("""
@@ -34,6 +40,9 @@ DIFFERENCES = text("""
 """)
 
 
+Added = TypeVar("Added")
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Sums of a member in a collection that are not what it holds."""
@@ -46,11 +55,35 @@ class Difference:
 
 
 async def of_member(connection: Connection, member: int) -> int:
-    """Add up what a member stores in all collections, and let none of its other additions do so until this one is done."""
-    await connection.execute(TAKE_TURN, {"member": member})
+    """Add up what a member stores in all collections, as far as it is committed or this transaction's own."""
     # walks ix_stored_octets_member: as many rows as collections that the member has added to
     total = select(func.coalesce(func.sum(stored_octets.c.octets), 0)).where(stored_octets.c.member == member)
     return int((await connection.execute(total)).scalar_one())
+
+
+async def within(
+    connection: Connection,
+    member: int,
+    quota: int,
+    add: Callable[[int], Awaitable[Added]],
+    adds: Callable[[Added], bool],
+) -> Added:
+    """Have `add` store what there is room for; `adds` tells whether that is anything.
+
+    It is done by what the sum is now. If another addition of the member took some of that room meanwhile, it is taken
+    back and done once more, in turn. Nothing may be done after this but to commit.
+    """
+    room = quota - await of_member(connection, member)
+    await connection.execute(SAVE)
+    added = await add(room)
+    if not adds(added):
+        return added
+    await connection.execute(TAKE_TURN, {"member": member})
+    if await of_member(connection, member) <= quota:
+        return added
+    await connection.execute(TAKE_BACK)  # and the turn with it
+    await connection.execute(TAKE_TURN, {"member": member})
+    return await add(quota - await of_member(connection, member))
 
 
 async def differences(connection: Connection, collection_id: UUID) -> list[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,20 +57,25 @@ OF_OBJECTS = text("""
      WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
 """)
 
-# The same, and of each object the last recall, if it wasn't lifted: what an addition is decided from. Probes the unique
-# key and pk_recalls. A recall is told from a version by its null form.
+# The same, and of each object the recalls that stand, the last of each contributor: what an addition is decided from. A lift
+# ends all before it. Probes the unique key and pk_recalls. A recall is told from a version by its null form; in place of
+# version_at it has the date of the newest version that it withdrew or published, which stands last.
 OF_OBJECTS_AND_RECALLS = text("""
     SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member,
            NULL AS reason, NULL AS by_operator
       FROM object_versions
      WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
      UNION ALL
-    SELECT stix_id, NULL, NULL, at, level, NULL, NULL, NULL, NULL, NULL, reason, client IS NULL
-      FROM (SELECT DISTINCT ON (stix_id) stix_id, act, at, level, reason, client
-              FROM recalls
-             WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
-             ORDER BY stix_id, number DESC) AS newest
-     WHERE act = 'recall'
+    SELECT stix_id, NULL, greatest(withdrawn[cardinality(withdrawn)], telling[cardinality(telling)]), at, level,
+           NULL, NULL, NULL, NULL, NULL, reason, client IS NULL
+      FROM (SELECT DISTINCT ON (stix_id, member) stix_id, at, level, withdrawn, telling, reason, client
+              FROM recalls AS made
+             WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[])) AND act = 'recall'
+               AND NOT EXISTS (
+                   SELECT FROM recalls AS lifted
+                    WHERE lifted.collection_id = :collection AND lifted.stix_id = made.stix_id
+                      AND lifted.number > made.number AND lifted.act = 'lift')
+             ORDER BY stix_id, member, number DESC) AS standing
 """)
 
 # Moves the kept levels of versions whose surroundings changed. Probes the primary key.
@@ -90,14 +96,15 @@ async def of_objects(connection: Connection, collection_id: UUID, stix_ids: Iter
 
 async def of_objects_and_recalls(
     connection: Connection, collection_id: UUID, stix_ids: Iterable[str]
-) -> tuple[list[StoredVersion], dict[str, StandingRecall]]:
+) -> tuple[list[StoredVersion], dict[str, list[StandingRecall]]]:
     """Read every stored version of the named objects, and the recalls of them that stand, in one statement."""
     asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
     versions: list[StoredVersion] = []
-    recalled: dict[str, StandingRecall] = {}
+    recalled: dict[str, list[StandingRecall]] = defaultdict(list)
     for row in await connection.execute(OF_OBJECTS_AND_RECALLS, asked):
         if row.form is None:
-            recalled[row.stix_id] = StandingRecall(row.level, row.by_operator, row.date_added, row.reason)
+            recall = StandingRecall(row.level, row.by_operator, row.date_added, row.version_at, row.reason)
+            recalled[row.stix_id].append(recall)
         else:
             versions.append(_stored(row))
     return versions, recalled

@@ -69,12 +69,13 @@ async def identify(service: Service, request: Request) -> Caller:
     service.limits.refuse_again(authorization or certificate)
     with service.failed_logins.login(client_address(request.scope)):
         caller = await service.identifier.caller(authorization, _names(request), certificate)
-    request.scope["taxii.visit"] = service.activity.visit(caller)
     principal = caller.principal
     note(request, client_id=principal.client_id, member=principal.member_slug, credential=caller.credential)
     if caller.place.collection is not None:
         note(request, collection_id=str(caller.place.collection.id))
-    at_end(request, await service.limits.enter(principal, authorization or certificate))
+    at_end(request, await service.limits.enter(principal, authorization or certificate, caller.asked_at))
+    # who was refused just now was noted there
+    request.scope["taxii.visit"] = service.activity.visit(caller)
     return caller
 
 

@@ -2,19 +2,24 @@
 
 The parser keeps a head, and what follows a chunked body, until it is whole; a response waits in memory until its reader
 takes it. Without bounds, whoever reaches the port could fill the memory with a header that never ends, hold connections
-with heads that never come, or ask for large pages and never read them.
+with heads and refused bodies that never come, or ask for large pages and never read them.
 """
 
 from __future__ import annotations
 
 import json
-from asyncio import Handle, Transport, get_running_loop
-from typing import Any, Final
+from asyncio import CancelledError, Handle, Transport, get_running_loop
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from taxii_server.web.bodies import LEAST_RATE
 from taxii_server.web.media_types import TAXII
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 MOST_OCTETS_BETWEEN_BODIES: Final = 2 * 1024 * 1024
 """Far above what any client sends, so that a head that is merely too long still gets its proper refusal."""
@@ -25,6 +30,9 @@ HEAD_TIMEOUT: Final = 30.0
 STALL_TIMEOUT: Final = 60.0
 """Seconds that a reader may take nothing of a response that waits for it."""
 
+REST_TIMEOUT: Final = 30.0
+"""Seconds after which it is looked how much came of a body that nobody reads any more."""
+
 # what was asked isn't known, so all that any answer of ours would say is said
 _BAD_REQUEST: Final = (
     f"HTTP/1.1 400 Bad Request\r\nContent-Type: {TAXII}\r\nCache-Control: private, no-store\r\n"
@@ -32,18 +40,32 @@ _BAD_REQUEST: Final = (
 )
 
 
+def _ending_in_order(app: ASGI3Application) -> ASGI3Application:
+    """Let requests end that are cancelled because the server stops: who answered them is not at fault."""
+
+    async def ended(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        with suppress(CancelledError):
+            await app(scope, receive, send)
+
+    return ended
+
+
 class BoundedHttp(HttpToolsProtocol):
     """Closes connections that cost more than any honest one."""
 
     head_timeout = HEAD_TIMEOUT
     stall_timeout = STALL_TIMEOUT
+    rest_timeout = REST_TIMEOUT
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what uvicorn hands over."""
         super().__init__(*args, **options)
+        self.app = _ending_in_order(self.app)
         self._octets_between_bodies = 0
         self._head: Handle | None = None
         self._stall: Handle | None = None
+        self._rest: Handle | None = None
+        self._octets_of_rest = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -53,6 +75,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._head_is_here()
+        self._rest_is_here()
         self._reader_goes_on()
         super().connection_lost(exc)
 
@@ -74,15 +97,20 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A body is counted, and waited for, by whoever reads it."""
+        """A body is counted, and waited for, by whoever reads it; once it is answered, by us."""
         self._octets_between_bodies = 0
         self._head_is_here()
+        if self.cycle.response_complete:
+            self._octets_of_rest += len(body)
+            if self._rest is None:
+                self._watch_sender()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """What follows is the next request."""
         self._octets_between_bodies = 0
         self._head_is_here()
+        self._rest_is_here()
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -110,6 +138,24 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head is not None:
             self._head.cancel()
             self._head = None
+
+    def _rest_is_here(self) -> None:
+        self._octets_of_rest = 0
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+
+    def _watch_sender(self) -> None:
+        """Cut whoever was answered before the end of its body, as with a refusal, and doesn't send it with the least rate."""
+
+        def look() -> None:
+            if self._octets_of_rest < LEAST_RATE * self.rest_timeout:
+                self.transport.abort()
+            else:
+                self._octets_of_rest = 0
+                self._watch_sender()
+
+        self._rest = get_running_loop().call_later(self.rest_timeout, look)
 
     def _reader_goes_on(self) -> None:
         if self._stall is not None:

@@ -8,7 +8,7 @@ The web server's own handling of `X-Forwarded-For` is off, so the address of a c
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,6 +34,8 @@ _LONGEST_ADDRESS: Final = 64
 _NOWHERE: Final = "unknown"
 _CERTIFICATES: Final = "taxii.client_certificates"
 _ONE_COLON: Final = 1
+# IPv4 as IPv6 spells it (RFC 4291 §2.5.5.2); addresses are compared as those of IPv4
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
 class TrustedProxies:
@@ -41,7 +43,7 @@ class TrustedProxies:
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
         """Take addresses and networks as the operator wrote them; none trusts nobody."""
-        self._networks = tuple(map(ip_network, networks))
+        self._networks = tuple(map(_network, networks))
         self._trusts = lru_cache(maxsize=4096)(self._look)
 
     def __contains__(self, address: IPv4Address | IPv6Address | None) -> bool:
@@ -119,6 +121,14 @@ def _last_untrusted(scope: Scope, trusted: TrustedProxies, nearest: str) -> str:
         if address not in trusted:
             break
     return nearest
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        first = IPv4Address(int(network.network_address) & 0xFFFF_FFFF)
+        return IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    return network
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

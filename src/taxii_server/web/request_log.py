@@ -6,6 +6,7 @@ times: never a body, a query, a credential.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.requests import ClientDisconnect
 
-from taxii_server.domain.errors import NotAuthenticated, TaxiiServerError
+from taxii_server.domain.errors import NotAuthenticated, TaxiiServerError, Unavailable
 from taxii_server.storage.engine import database_time
 from taxii_server.web import errors
 from taxii_server.web.proxies import client_address
@@ -42,6 +43,8 @@ SECONDS = Histogram(
 IN_PROGRESS = Gauge("taxii_requests_in_progress", "Requests being worked on.", multiprocess_mode="livesum")
 
 _CLIENT_LEFT = 499
+# what was being done may be done by now, as when the database is lost: a repeated POST stores nothing twice
+_STOPPING = "The server stopped before the request was done. Send it again: what it stored already is not stored twice."
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -94,6 +97,12 @@ class RequestLog:
                 await self._app(scope, receive, self._delivery.to(scope, noting))
             except ClientDisconnect:
                 status = _CLIENT_LEFT
+            except asyncio.CancelledError:
+                # the web server stops, and this request took longer than it waits for
+                if status is None:
+                    refusal = errors.answer(self._renderers, scope, Unavailable(_STOPPING), identifier)
+                    await refusal(scope, receive, self._delivery.to(scope, noting))
+                raise
             except Exception as error:  # noqa: BLE001 - the last stop for what nobody caught
                 # without the exception itself, whose message may quote what was sent
                 log.critical("unexpected", request_id=identifier, raised=_kinds(error), where=_frames(error))

@@ -55,7 +55,7 @@ _MEANINGS: Final = {
     403: "The collection is visible to this client, but the right is missing.",
     404: "Absent, or hidden from this client: the two answers never differ.",
     406: "The `Accept` header leaves no room for TAXII 2.1.",
-    408: "Nothing more of the body arrived in time.",
+    408: "Nothing more of the body arrived in time, or all of it too slowly.",
     413: "The body has more octets than the API Root's `max_content_length`.",
     415: "The body's `Content-Type` or `Content-Encoding` is none that is read here.",
     422: "The body is JSON, but not an envelope with objects; or it unpacks to more than `max_content_length`.",

@@ -1,0 +1,85 @@
+"""A connection to Postgres on which no silence lasts for ever.
+
+A stopped process, a stalled disk or a firewall that drops packets closes nothing: whoever waits for the answer would wait
+until the kernel gives up, if ever it does, for a peer that still acknowledges what it is sent is never given up. So every
+message has its time. It is a little longer than what Postgres itself allows a statement, and where a statement is allowed
+more the wait is as well, so what Postgres would still answer is never given up.
+
+A connection that was given up, for that or because who waited for it was cancelled, is closed at once and not another word
+is sent, for a word may never arrive: not a rollback and not a request to cancel, which takes a connection of its own.
+Postgres rolls back when it finds the other end gone, and ends at its own timeout what it was doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from psycopg import AsyncConnection, OperationalError, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from psycopg.abc import PQGen
+
+Result = TypeVar("Result")
+
+PATIENCE: Final = 35.0
+"""Seconds; five more than Postgres allows a statement (`engine`), so that its own word comes first where there is one."""
+
+# how often the driver looks whether its socket was closed under it; its own default
+_INTERVAL: Final = 0.1
+# Postgres rolls back at once if it does anything at all
+_ROLLBACK: Final = 5.0
+
+
+class Silent(OperationalError):
+    """Postgres left a message unanswered."""
+
+
+class BoundedConnection(AsyncConnection[Any]):
+    """A connection whose every wait has an end."""
+
+    usual: float = PATIENCE
+    """Seconds that one message may wait for its answer."""
+    patience: float | None = PATIENCE
+    """The same, for whom the connection is lent to; None for as long as it takes."""
+
+    async def wait(
+        self,
+        gen: PQGen[Result],
+        interval: float = _INTERVAL,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's own parameter
+    ) -> Result:
+        """Have a message answered.
+
+        Raises:
+            Silent: if it isn't in time; the connection is closed.
+        """
+        try:
+            async with asyncio.timeout(self.patience if timeout is None else timeout):
+                return await waiting.wait_async(gen, self.pgconn.socket, interval=interval)
+        except TimeoutError as error:
+            self.pgconn.finish()
+            message = "the database did not answer in time"
+            raise Silent(message) from error
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise
+
+    async def rollback(self) -> None:
+        """Roll back; what follows is as patient as ever."""
+        self.patience = min(self.usual, _ROLLBACK)
+        await super().rollback()
+        self.patience = self.usual
+
+
+def opener(patience: float) -> Callable[..., Awaitable[BoundedConnection]]:
+    """Give what opens connections that wait no longer than this for an answer, in seconds."""
+
+    async def opened(*parameters: Any, **more: Any) -> BoundedConnection:
+        connection = await BoundedConnection.connect(*parameters, **more)
+        connection.patience = connection.usual = patience
+        return connection
+
+    return opened
