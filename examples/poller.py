@@ -19,12 +19,11 @@ import json
 import signal
 import sqlite3
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxii_http import Taxii, TaxiiError, collection_url
+from taxii_http import Taxii, TaxiiError, collection_url, sleep
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS received (
@@ -160,7 +159,7 @@ def main() -> int:
             print(f"{count} new, up to {sink.position.last}", flush=True)
             if options.once:
                 return 0
-            time.sleep(options.interval)
+            sleep(options.interval)
     except (TaxiiError, sqlite3.Error, OSError) as error:
         print(f"{options.collection}: {error}", file=sys.stderr)
         return 1

@@ -107,8 +107,15 @@ class Taxii:
             if until is not None and time.monotonic() + wait > until:
                 raise TaxiiError(f"gave up: {trouble}")
             print(f"{trouble}; trying again in {wait:.1f} s", file=sys.stderr, flush=True)
-            time.sleep(wait)
+            sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def sleep(seconds: float) -> None:
+    """Sleep in pieces of a second: a signal that comes just before a piece begins is heeded only when that ends."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 1))
 
 
 def _auth() -> httpx.Auth:

@@ -375,6 +375,7 @@ async def test_what_counts_as_one_address(door: Door, one: str, other: str, same
     assert (await outcome(door, wrong("nobody"), other)).startswith("wait") is same
 
 
+@pytest.mark.slow
 async def test_however_many_addresses_and_names_a_flood_has_memory_is_bounded(
     db: Database, identifier: Identifier, north: Issued
 ) -> None:

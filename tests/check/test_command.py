@@ -248,6 +248,7 @@ def test_the_demo_is_well() -> None:
     assert "Basic and a token both work" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_without_these_signs() -> None:
     """Plain letters stand for them."""
     with fake_server() as fake:

@@ -450,6 +450,7 @@ def test_a_server_that_wants_to_be_asked_less_often_is_left_alone() -> None:
     assert fake.asked[-1].path == OBJECTS
 
 
+@pytest.mark.slow
 def test_the_fourth_slow_answer_is_not_waited_for() -> None:
     """What isn't asked any more is skipped, not wrong."""
     waiting = ("/taxii2", "/taxii2/")

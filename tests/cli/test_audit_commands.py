@@ -65,6 +65,7 @@ def test_a_collection_is_called_as_everywhere(run: Run, history: Path, alliance:
         assert "did you mean 'fraud-intel/indicators'?" in slip.err
 
 
+@pytest.mark.slow
 def test_a_name_that_several_have_is_answered_with_all(run: Run, history: Path, alliance: Path) -> None:
     """Another trust group may well call its feed the same."""
     group = "  crime-desk:\n    title: Crime desk\n    collections:\n      - {alias: indicators, title: Others}\n"
@@ -108,9 +109,13 @@ def test_a_head_is_made_once_and_verifies(run: Run, history: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("UPDATE audit_events SET who = 'nobody' WHERE stream = 'member:north-bank'", "member:north-bank 1"),
+        pytest.param(
+            "UPDATE audit_events SET who = 'nobody' WHERE stream = 'member:north-bank'",
+            "member:north-bank 1",
+            marks=pytest.mark.slow,
+        ),
         ("DELETE FROM audit_events WHERE stream = 'member:north-bank'", "member:north-bank is gone"),
-        ("TRUNCATE audit_events, audit_heads", "heads 1"),
+        pytest.param("TRUNCATE audit_events, audit_heads", "heads 1", marks=pytest.mark.slow),
         ("UPDATE object_versions SET body = replace(body, 'login', 'logon')", f"{STREAM} 1"),
     ],
 )

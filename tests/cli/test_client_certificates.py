@@ -142,6 +142,7 @@ def test_an_expired_one_is_listed_as_such_and_removed_by_its_file(
     assert run("client", "certificate", "remove", client_id, file).code == 0
 
 
+@pytest.mark.slow
 def test_one_that_does_not_hold_yet_lets_nobody_in(run: Run, tmp_path: Path) -> None:
     """It is told from when on it does, and nothing ends for its sake before: the client would be shut out."""
     file, its = written(tmp_path, "next", since=timedelta(days=2))
@@ -173,6 +174,7 @@ def test_the_last_one_that_holds_goes_with_a_warning_though_another_will(run: Ru
     assert (gone.code, "must show a certificate and has none that holds" in gone.err) == (0, True)
 
 
+@pytest.mark.slow
 def test_it_is_told_when_the_last_one_ends(run: Run, tmp_path: Path) -> None:
     """In the list of clients: of those that overlap the one that ends last."""
     plain = issued(run, name="plain")["client_id"]
@@ -218,6 +220,7 @@ def test_a_certificate_is_one_client_s(run: Run, tmp_path: Path) -> None:
     assert len(run("client", "list", "--json").json) == 2
 
 
+@pytest.mark.slow
 def test_a_client_that_has_ended_gets_none(run: Run, tmp_path: Path) -> None:
     """And what it had is free for its successor."""
     file, _ = written(tmp_path, "siem")
@@ -306,6 +309,7 @@ def test_a_file_that_no_client_should_show_is_refused_by_name(run: Run, tmp_path
     assert stands(run, client_id) == ("any", 1, 0)
 
 
+@pytest.mark.slow
 def test_every_act_is_written_down_where_its_member_s_are(
     run: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -95,6 +95,7 @@ def test_every_line_for_a_client_that_reads_and_writes_works(run: Run, server: s
     assert issued.err == ""
 
 
+@pytest.mark.slow
 def test_a_client_gets_lines_for_what_it_may_do_and_no_others(run: Run, server: str, tmp_path: Path) -> None:
     """Reading and writing in different collections, reading alone, writing alone: each line printed is answered."""
     parts.need(shutil.which("curl"), "curl")
@@ -112,6 +113,7 @@ def test_a_client_gets_lines_for_what_it_may_do_and_no_others(run: Run, server: 
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
 
 
+@pytest.mark.slow
 def test_the_line_that_looks_whether_it_works_is_printed(
     run: Run, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

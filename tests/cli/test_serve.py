@@ -190,6 +190,7 @@ def test_it_serves_and_stops_in_order(environment: dict[str, str], tmp_path: Pat
     assert environment["TAXII_SECRET_KEY"] not in process.said
 
 
+@pytest.mark.slow
 def test_it_speaks_tls(environment: dict[str, str], certificate: tuple[Path, Path], tmp_path: Path) -> None:
     """With a certificate it speaks HTTPS and says so in its URLs."""
     arguments = ("serve", "--host", "localhost", "--port", "0")
@@ -311,6 +312,7 @@ def test_another_secret_key_is_told_in_a_sentence(environment: dict[str, str], t
     assert "Traceback" not in process.said
 
 
+@pytest.mark.slow
 def test_an_option_that_postgres_does_not_know_is_told(environment: dict[str, str], tmp_path: Path) -> None:
     """A typing error in TAXII_DATABASE_URL ends in a sentence with the option's name."""
     url = environment["TAXII_DATABASE_URL"]

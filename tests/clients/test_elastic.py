@@ -70,7 +70,7 @@ def headers(live: Live) -> dict[str, str]:
     return {"Accept": TAXII, "Content-Type": TAXII, **live.as_("harbour")}
 
 
-@pytest.mark.parametrize("repeats_added_after", [False, True])
+@pytest.mark.parametrize("repeats_added_after", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_it_follows_next_with_and_without_added_after(feed: Feed, repeats_added_after: bool) -> None:
     """Page 2 carries `next` and `limit` alone in some releases; the question stays that of page 1, writers or not."""
     await feed.add(5)

@@ -79,7 +79,7 @@ def ingesting(feed: Feed, limit: int | None = None, slash: str = "/") -> Ingeste
 
 
 @ingester
-@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("slash", ["", pytest.param("/", marks=pytest.mark.slow)])
 async def test_the_ingester_misses_nothing_and_repeats_a_millisecond_at_most(feed: Feed, slash: str) -> None:
     """Its date is cut to milliseconds, so what was added within the last one comes again; nothing older does."""
     client = ingesting(feed, limit=3, slash=slash)
@@ -228,6 +228,7 @@ async def test_a_stale_next_goes_to_the_next_collection_and_breaks_nothing(live:
     assert [key(one) for one in found] == [key(one) for feed in feeds for one in feed.stored]
 
 
+@pytest.mark.slow
 @importer
 async def test_run_after_run_in_one_process_nothing_is_missed(live: Live) -> None:
     """D-15: its later runs send an old run's `next` with a new `added_after`: refused, each run would end in an error.

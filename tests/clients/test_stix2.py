@@ -77,6 +77,7 @@ async def test_all_versions_are_the_ones_stored(feed: Feed) -> None:
     assert same(await asyncio.to_thread(source.all_versions, versions[0]["id"]), versions)
 
 
+@pytest.mark.slow
 async def test_a_query_pages_by_five_thousand_and_gets_everything(feed: Feed) -> None:
     """It asks for 5000 a page, is given the server's largest page, and goes on with that."""
     await feed.add(PAGE_SIZE_MAX * 2 + 1)

@@ -202,6 +202,7 @@ async def test_it_posts_envelopes_in_three_forms(feed: Feed, kind: str) -> None:
     assert (await asyncio.to_thread(collection.get_object, one["id"]))["objects"] == [one]
 
 
+@pytest.mark.slow
 async def test_a_push_of_thousands_is_answered_before_it_gives_up(feed: Feed) -> None:
     """Up to max_content_length at once; complete in the first answer, so that it never has to wait."""
     objects = [indicator(id=stix_id("indicator", 20_000 + number), description="x" * 300) for number in range(3000)]

@@ -161,7 +161,9 @@ def test_versions_told_are_the_objects_own_text() -> None:
     assert [type(one) for one in outcomes] == [Store, Repeat, Conflict, Store, Repeat]
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize(
+    "order", [pytest.param(1, id="oldest first", marks=pytest.mark.slow), pytest.param(-1, id="newest first")]
+)
 def test_ten_thousand_versions_of_one_object_are_decided_in_a_moment(order: int) -> None:
     """An envelope of one object's whole history, in either order, does not hold the collection's lock for long."""
     envelope = [(columns(A, BASE + timedelta(seconds=number)), Level.CLEAR) for number in range(10_000)][::order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -205,6 +207,7 @@ def test_a_poller_outlasts_what_passes(feed: Site, credentials: str) -> None:
     assert ("/oauth2/token" in {path for _, path, _ in proxy.seen}) is (credentials == "token")
 
 
+@pytest.mark.slow
 def test_a_refused_token_is_replaced_once(feed: Site) -> None:
     """After a 401 a new token is fetched; a second 401 in a row is final."""
     file = feed.folder / "feed.sqlite"
@@ -378,3 +381,22 @@ def test_sigterm_ends_it_in_order(feed: Site) -> None:
         assert polling.stdout.readline().startswith("0 new")
         polling.send_signal(signal.SIGTERM)
         assert polling.wait(PATIENCE) == 0
+
+
+def test_a_signal_is_heeded_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes as a sleep begins doesn't end it, so no piece of sleep is longer."""
+    now, pieces = [0.0], []
+
+    def passing(seconds: float) -> None:
+        pieces.append(seconds)
+        now[0] += seconds
+
+    spec = importlib.util.spec_from_file_location("taxii_http", EXAMPLES / "taxii_http.py")
+    assert spec is not None
+    assert spec.loader is not None
+    taxii_http = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(taxii_http)
+    monkeypatch.setattr(taxii_http, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=passing))
+    taxii_http.sleep(2.5)
+
+    assert pieces == [1, 1, 0.5]

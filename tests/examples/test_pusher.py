@@ -60,6 +60,7 @@ def test_envelopes_fill_the_limit_to_the_octet(feed: Site, proxy: Proxy) -> None
     assert feed.versions() == [*exact, *more]
 
 
+@pytest.mark.slow
 def test_envelopes_hold_no_more_than_a_count(feed: Site, proxy: Proxy) -> None:
     """Nothing is lost at the edges."""
     objects = [indicator(id=stix_id("indicator", number)) for number in range(11)]
@@ -122,6 +123,7 @@ def test_a_push_whose_end_is_unknown_is_repeated_without_harm(feed: Site, proxy:
     assert feed.versions() == objects
 
 
+@pytest.mark.slow
 def test_a_file_can_be_pushed_again(feed: Site, proxy: Proxy) -> None:
     """What is there with equal content is a success, and no second copy."""
     objects = [indicator(id=stix_id("indicator", 1)), ipv4(id=stix_id("ipv4-addr", 1))]

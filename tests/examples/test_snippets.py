@@ -110,7 +110,17 @@ def test_the_documents_have_something_to_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [one for one in PAGES if snippets(one)], ids=lambda one: one.relative_to(ROOT).as_posix()
+    "page",
+    [
+        pytest.param(
+            page,
+            id=page.relative_to(ROOT).as_posix(),
+            # what everybody follows first is tried each time
+            marks=() if page.name == "README.md" else pytest.mark.slow,
+        )
+        for page in PAGES
+        if snippets(page)
+    ],
 )
 def test_what_a_page_says_to_run_works(page: Path, reader: Reader, folder: Path) -> None:
     """Shell blocks in one shell, in order, each command succeeding; Python blocks each by itself."""

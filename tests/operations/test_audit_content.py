@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -296,6 +297,40 @@ async def test_what_is_from_before_the_audit_is_counted(scene: Scene) -> None:
 
     assert found.content is not None
     assert found.flaws == []
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(25, marks=pytest.mark.slow)])
+async def test_a_server_at_work_is_no_flaw(fresh_database_urls: DatabaseUrls, rounds: int) -> None:
+    """While everything is added and removed, first pushes of all included, nothing is said against anything."""
+    db, other = Database(fresh_database_urls.server), Database(fresh_database_urls.server)
+    judges = Validators(1, max_object_length=1 << 20)
+    await alliance.apply(db, alliance_file.parse(FILE))
+    done = asyncio.Event()
+    recalled = 0
+
+    async def working(name: str) -> None:
+        nonlocal recalled
+        while not done.is_set():
+            some = [ipv4(id=f"ipv4-addr--{uuid4()}") for _ in range(5)]
+            await transfer.import_objects(db, judges, collection=name, member="north-bank", body=envelope(*some))
+            await operator_recalls.recall(db, collection=name, stix_id=some[0]["id"], reason=None)
+            recalled += 1
+
+    async with asyncio.TaskGroup() as group:
+        for name in ("one", "two", "empty"):
+            group.create_task(working(f"fraud-intel/{name}"))
+        found: list[Verified] = []
+        async with asyncio.timeout(120):
+            while len(found) < rounds or recalled < 3 * rounds:
+                found.append(await audit.verify(other, content=True))
+        done.set()
+    found.append(await audit.verify(other, content=True))
+    judges.close()
+    for one in (db, other):
+        await one.close()
+
+    assert [one.flaws for one in found] == [[]] * len(found)
+    assert [one.content.from_before for one in found if one.content] == [0] * len(found)
 
 
 WRITER = """

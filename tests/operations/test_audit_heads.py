@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from taxii_server.auth import audit_heads as signing
 from taxii_server.auth.signing_keys import SigningKeys
-from taxii_server.operations import alliance, alliance_file, audit, audit_heads, audit_listing, members
+from taxii_server.domain.errors import OperatorError
+from taxii_server.operations import alliance, alliance_file, audit, audit_heads, audit_listing, members, signing_keys
 from taxii_server.operations.audit_heads import Heads
 from taxii_server.storage.engine import Database
 
@@ -159,3 +162,49 @@ async def test_a_whole_checkpoint_of_the_future_is_not_the_last_for_a_year(
                 owner.execute("UPDATE audit_events SET at = at + interval '1 year' WHERE stream = 'heads'")
 
     assert told == [True, False, True]
+
+
+async def test_heads_of_keys_that_are_no_more_still_hold(db: Database) -> None:
+    """Rotated, retired, and gone from the table: the audit has their public part. A key set from outside must have it, too."""
+    own = keys(db)
+    made = []
+    for step in range(3):
+        await alliance.apply(db, alliance_file.parse(FILE.replace("North Bank", f"North Bank {step}")))
+        head = await audit_heads.make(db, own, ISSUER)
+        assert head is not None
+        made.append(head)
+        await (signing_keys.rotate(own) if step == 0 else signing_keys.retire(db, None))
+    async with db.write() as connection:
+        await connection.execute(text("DELETE FROM signing_keys"))
+    known = {
+        act["details"]["kid"]: act["details"]["key"]
+        async for act in audit_listing.export(db, stream="keys")
+        if "key" in act["details"]
+    }
+    sound = await audit.verify(db, made)
+
+    assert len({head.kid for head in made}) == 3
+    assert (sound.flaws, sound.exported_until) == ([], made[-1].issued_at)
+    assert (await audit.verify(db, made, known)).sound
+    with pytest.raises(OperatorError, match=f"signed with {made[0].kid}, which is no key that is trusted"):
+        await audit.verify(db, made, {kid: key for kid, key in known.items() if kid != made[0].kid})
+
+
+async def test_a_head_of_another_deployment_is_told_apart(db: Database) -> None:
+    """One that was signed with this one's key, by a copy: named with its issuer. An old one holds, and says how old it is."""
+    own = keys(db)
+    old = await audit_heads.make(db, own, ISSUER)
+    await alliance.apply(db, alliance_file.parse(FILE))
+    new = await audit_heads.make(db, own, ISSUER)
+    assert old is not None
+    assert new is not None
+    key = await own.current()
+    text_of_copy = signing.sign(
+        key.private_key, kid=key.kid, issuer="https://copy.example", seq=2, digest=b"x" * 32, at=new.issued_at
+    )
+    [flaw] = (await audit.verify(db, [old, new, signing.read(text_of_copy)])).flaws
+    replayed = await audit.verify(db, [old])
+
+    assert (flaw.stream, flaw.seq) == ("heads", 2)
+    assert "of https://copy.example says" in flaw.what
+    assert (replayed.sound, replayed.exported_until, replayed.exported_heads) == (True, old.issued_at, 1)

@@ -200,6 +200,7 @@ async def test_a_big_push_does_not_stall_the_event_loop() -> None:
     assert lags[int(len(lags) * 0.95)] < 0.05, f"{len(lags)} polls, slowest {lags[-1]:.3f} s"
 
 
+@pytest.mark.slow
 async def test_a_small_push_is_not_kept_waiting_by_a_big_one(validators: Validators) -> None:
     """Chunks of all pushes take turns: one object is judged long before the two thousand that came first."""
     big = [as_json(factories.indicator())] * 2000
@@ -258,6 +259,7 @@ async def test_when_a_process_dies_the_next_request_finds_new_ones() -> None:
         pool.close()
 
 
+@pytest.mark.slow
 async def test_an_idle_process_that_dies_is_replaced() -> None:
     """It is noticed when nothing is asked of it, or by the next request at the latest."""
     pool = Validators(1, max_object_length=MAX_OBJECT_LENGTH)

@@ -64,6 +64,7 @@ def test_it_is_safe_and_durable_unless_told_otherwise(data_dir: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_data_outlives_a_stop(data_dir: Path) -> None:
     use(data_dir, "SELECT 1")
     with embedded.running(data_dir, fsync=False) as urls, connect(urls.owner) as owner:
@@ -97,6 +98,7 @@ def test_many_may_come_and_go_at_once(data_dir: Path) -> None:
     assert postmasters(data_dir) == []
 
 
+@pytest.mark.slow
 def test_a_killed_server_leaves_a_database_that_the_next_takes_over(data_dir: Path) -> None:
     user = User(data_dir)
     before = postmasters(data_dir)

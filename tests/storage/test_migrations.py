@@ -29,6 +29,7 @@ def test_migrations_make_what_the_tables_say(database_urls: DatabaseUrls) -> Non
     assert differences == []
 
 
+@pytest.mark.slow
 def test_upgrades_at_once_take_turns(fresh_database_urls: DatabaseUrls) -> None:
     """Nodes that start together each run `db upgrade`; from nothing and on a finished database alike."""
     engine = create_engine(fresh_database_urls.owner)

@@ -86,7 +86,7 @@ questions = st.tuples(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(history=histories, asked=st.lists(questions, min_size=20, max_size=40))
 def test_pages_hold_what_the_rule_selects(
     module_database_urls: DatabaseUrls, history: History, asked: list[Question]

@@ -103,6 +103,9 @@ async def behind_uvicorn(app: FastAPI, listener: socket.socket) -> AsyncIterator
             server_header=False,
             log_config=None,
             proxy_headers=False,
+            # as `serve` has it, too: the default is as long as httpx keeps a connection, which on a busy machine then
+            # sends on one that is just being closed
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         ),
     )

@@ -259,6 +259,7 @@ async def test_a_body_that_stops_coming_is_408(fresh_database_urls: DatabaseUrls
         assert stored(exchange) == 0
 
 
+@pytest.mark.slow
 async def test_a_body_that_trickles_is_408_and_gives_its_place_back(fresh_database_urls: DatabaseUrls) -> None:
     """An octet within each patience: it would hold one of its client's places for as long as it likes."""
     sent = 0

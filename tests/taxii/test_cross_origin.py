@@ -156,9 +156,9 @@ async def test_a_path_that_is_no_route_can_be_read_as_such(live: Live) -> None:
     assert "access-control-allow-methods" not in cross_origin(answer)
 
 
-async def test_unless_configured_there_is_no_cors(database_urls: DatabaseUrls) -> None:
+async def test_unless_configured_there_is_no_cors(fresh_database_urls: DatabaseUrls) -> None:
     """Off as it comes: no header, and nothing varies by Origin."""
-    async with exchange_on(database_urls) as exchange:
+    async with exchange_on(fresh_database_urls) as exchange:
         asked = await exchange.http.options("/taxii2/", headers=PREFLIGHT | {"Origin": CONSOLE})
         got = await exchange.get("/taxii2/", headers={"Origin": CONSOLE})
 

@@ -234,6 +234,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSilent:
     """PostgreSQL is stopped, its disk stalls or a firewall drops what it sees: nothing is closed, nothing answered."""
 
+    @pytest.mark.slow
     async def test_it_is_503_in_bounded_time_and_back_it_is_served(self, wired: Wired) -> None:
         """Polls, pushes and readiness alike; nothing is left behind, so the next request after it came back is served."""
         first = another()

@@ -223,7 +223,7 @@ async def test_no_answer_holds_anything_of_what_is_hidden(scene: Scene) -> None:
     ones, small pages, cursors that were made up or belong to somebody else; clients and tokens, wide and narrow.
     """
     random = Random(1)
-    for asked in requests(random, scene.books, 400):
+    for asked in requests(random, scene.books, 250):
         await hold(scene, asked, random.choice(scene.callers))
     await absent(scene, random, 60)
 

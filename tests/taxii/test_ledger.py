@@ -153,6 +153,31 @@ async def test_no_octet_leaves_before_its_row_is_durable(fresh_database_urls: Da
     assert set(entered) <= {live.clients[member].row for member in ("harbour", "north")}
 
 
+async def test_a_page_whose_row_was_lost_with_its_connection_is_not_sent(
+    exchange: Exchange, entered: Any, module_database_urls: DatabaseUrls
+) -> None:
+    """PostgreSQL ends the connection while the row waits to be written: 503, and the next poll is served."""
+    await exchange.add(another())
+    path = exchange.path("objects/?limit=1", SCRATCH)
+    async with hanging(module_database_urls) as ledger:
+        polls = [asyncio.create_task(exchange.get(path, member)) for member in ("harbour", "north")]
+        await until_it_waits(ledger)
+        async with await psycopg.AsyncConnection.connect(module_database_urls.server.replace("+psycopg", "")) as ending:
+            await ending.execute(
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_locks"
+                " WHERE NOT granted AND relation = 'disclosures'::regclass"
+            )
+    answers = await asyncio.gather(*polls)
+
+    assert 503 in {answer.status_code for answer in answers}
+    sent = [answer for answer in answers if answer.status_code == 200]
+    assert len(entered()) == len(sent)
+    for answer in answers:
+        if answer not in sent:
+            assert "objects" not in assert_error(answer, 503)
+    assert (await exchange.get(path)).status_code == 200
+
+
 @pytest.mark.slow
 async def test_a_killed_server_has_sent_nothing_that_is_not_in_the_ledger(
     fresh_database_urls: DatabaseUrls, tmp_path: Path

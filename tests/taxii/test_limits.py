@@ -288,6 +288,7 @@ async def test_a_clock_that_is_set_changes_no_allowance(monkeypatch: pytest.Monk
     assert logins._clock is time.monotonic
 
 
+@pytest.mark.slow
 async def test_requests_under_way_are_counted_until_they_are_answered(
     fresh_database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ async def test_a_refused_body_that_never_comes_whole_is_cut_off(drips: int) -> N
             assert await reader.read() == b""
 
 
+@pytest.mark.slow
 async def test_a_refused_body_that_comes_has_its_time() -> None:
     """A client that sends its body to the end before it reads the answer gets it, and the next one on the connection."""
     octets = 12 * LEAST_RATE
@@ -175,6 +176,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
             await reader.readexactly(LARGE)
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_that_goes_on_taking_gets_everything() -> None:
     """Slow is not stalled."""
     async with (

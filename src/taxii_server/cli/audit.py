@@ -89,6 +89,7 @@ def verify(
                 "acts": found.acts,
                 "checkpoints": found.checkpoints,
                 "exported_heads": found.exported_heads,
+                "exported_until": found.exported_until,
                 "covered_until": found.covered_until,
                 "uncovered": found.uncovered,
                 "content": found.content,
@@ -131,6 +132,11 @@ def _show(found: Verified) -> None:
     if found.uncovered:
         print(
             f"{output.count(found.uncovered, 'act')} came after the last checkpoint; nothing would show if the last of them were cut off."
+        )
+    if found.exported_until is not None:
+        print(
+            f"The newest --head is of {to_taxii(found.exported_until)}: what came after it could have been written anew by "
+            "whoever owns the database and the server's key."
         )
     if not found.exported_heads:
         print("No --head was given: whoever owns the database could have written all of it anew.")

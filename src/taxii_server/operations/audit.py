@@ -33,12 +33,16 @@ _MOST_FLAWS: Final = 1_000
 
 @dataclass(slots=True)
 class Verified:
-    """What was looked at and found. `uncovered` acts came after the last checkpoint, which is of `covered_until`."""
+    """What was looked at and found. `uncovered` acts came after the last checkpoint, which is of `covered_until`.
+
+    `exported_until` is when the newest head was made that was kept outside, and holds.
+    """
 
     streams: int = 0
     acts: int = 0
     checkpoints: int = 0
     exported_heads: int = 0
+    exported_until: datetime | None = None
     content: Compared | None = None
     covered_until: datetime | None = None
     uncovered: int = 0
@@ -297,7 +301,7 @@ async def _exported(
         digest = digests.get((HEADS, head.seq))
         when = f"the head of {head.issued_at:%Y-%m-%d %H:%M}Z of {head.issuer}"
         if digest == head.digest:
-            confirmed = head.seq
+            confirmed, found.exported_until = head.seq, head.issued_at
             continue
         if digest is not None:
             since = f", after {confirmed}" if confirmed else ""

@@ -73,11 +73,8 @@ async def compare(
 async def _collection(
     db: Database, stream: str, whole: Whole, known_whole: bool, compared: Compared, progress: Callable[[int], None]
 ) -> AsyncIterator[Flaw]:
-    async with db.read(whole) as connection:
-        begun = await reading.first_of(connection, stream, Act.OBJECTS_ADDED.value)
-        start = None if begun is None else _addition(begun, _details(begun))
-        # what is there before the acts are read has its act among them
-        there = await storage.outline(connection, whole, None if start is None else start.first)
+    # what is there before the acts are read has its act among them
+    there = await _outline(db, stream, whole)
     before: datetime | None = None
     removed = _Removed()
     async for row in _acts(db, stream, 0):
@@ -103,6 +100,18 @@ async def _collection(
         yield Flaw(stream, None, f"tells of nothing that added {there.earlier} versions before all others")
     async for flaw in _removals(db, stream, whole, removed, known_whole=known_whole):
         yield flaw
+
+
+async def _outline(db: Database, stream: str, whole: Whole) -> storage.Outline:
+    """Give the outline of a collection around the first act that added."""
+    while True:
+        async with db.read(whole) as connection:
+            begun = await reading.first_of(connection, stream, Act.OBJECTS_ADDED.value)
+            start = None if begun is None else _addition(begun, _details(begun))
+            there = await storage.outline(connection, whole, None if start is None else start.first)
+            # the first push of all may come in between
+            if begun is not None or await reading.first_of(connection, stream, Act.OBJECTS_ADDED.value) is None:
+                return there
 
 
 @dataclass(slots=True)
