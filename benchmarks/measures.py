@@ -90,9 +90,10 @@ async def push(
     return milliseconds(times) | {"objects": size * times.rate}
 
 
-async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes]]:
-    """Fetch everything, page after page; give the bodies too, for `counted`."""
+async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes], str]:
+    """Fetch everything, page after page; give the bodies too, for `counted`, and the date of the last object."""
     bodies: list[bytes] = []
+    last = ""
     times = Times()
     begun = time.perf_counter()
     async with connected(target.url) as connection:
@@ -103,12 +104,13 @@ async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[byt
             times.each.append(time.perf_counter() - asked)
             assert answer.status == 200, answer.body[:500]
             bodies.append(answer.body)
+            last = answer.headers["x-taxii-date-added-last"]
             following = _NEXT.search(answer.body[:_EDGE]) or _NEXT.search(answer.body[-_EDGE:])
             if following is None:
                 break
             query = f"{path}?limit={limit}&next={quote(following[1].decode())}"
     times.seconds = time.perf_counter() - begun
-    return milliseconds(times), bodies
+    return milliseconds(times), bodies, last
 
 
 def counted(bodies: Sequence[bytes]) -> Counter[tuple[str, str]]:
@@ -119,20 +121,6 @@ def counted(bodies: Sequence[bytes]) -> Counter[tuple[str, str]]:
             one = msgspec.json.decode(raw, type=_Listed)
             found[one.id, one.modified] += 1
     return found
-
-
-async def date_before(target: Target, path: str, back: int) -> str:
-    """Give the date after which a collection has `back` objects and no more, from its manifest."""
-    manifest = path.replace("/objects/", "/manifest/")
-    async with connected(target.url) as connection:
-        dates: list[str] = []
-        query = manifest
-        while True:
-            answer = json.loads((await connection.ask(target.get(query))).body)
-            dates += [one["date_added"] for one in answer.get("objects", ())]
-            if not answer.get("more"):
-                return sorted(dates)[-back - 1]
-            query = f"{manifest}?next={quote(answer['next'])}"
 
 
 async def poll(targets: Sequence[Target], path: str, after: str, news: int, seconds: float) -> Figures:

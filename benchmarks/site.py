@@ -43,6 +43,8 @@ class Site:
     target: Target
     database: str
     """As the tables' owner, for psycopg."""
+    administration: str
+    """As PostgreSQL's superuser."""
     pid: int
     postmaster: int
     credentials: list[tuple[str, str]]
@@ -99,7 +101,8 @@ def running(workers: int, members: int = _MEMBERS, **settings: str) -> Iterator[
         owner = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(owner) as connection:
             started_by = _parent(connection.info.backend_pid)
-        yield Site(Target(url), owner, pid, started_by, issued)
+        superuser = make_url(owner).set(username="postgres").render_as_string(hide_password=False)
+        yield Site(Target(url), owner, superuser, pid, started_by, issued)
 
 
 @contextmanager
