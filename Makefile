@@ -10,7 +10,7 @@ LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --
 moved  = $(shell test ! -e $(1)/installed || test "$$(cat $(1)/installed)" = "$$(pwd)" || echo FORCE)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-all check format lock assets clean
+.PHONY: FORCE help install run test test-all check format lock bench bench-full assets clean
 FORCE:
 
 help: ## list the chores
@@ -73,6 +73,12 @@ lock: ## choose new versions for the requirements*.lock files (needs uv)
 	@$(LOCK) --upgrade --constraint requirements.lock --constraint requirements-build.lock \
 	    --extra embedded --group dev --output-file requirements-dev.lock pyproject.toml
 
+bench: .venv/installed ## measure the server beside PostgreSQL and a bare route (minutes)
+	@.venv/bin/python -m benchmarks --json bench.json
+
+bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench (half an hour)
+	@.venv/bin/python -m benchmarks --full --peers .bench --json bench.json
+
 assets: ## copy the scripts of /docs and /redoc anew, in the versions of frontend/package-lock.json (needs npm)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
 	    && cp frontend/package.json frontend/package-lock.json "$$folder" \
@@ -80,5 +86,5 @@ assets: ## copy the scripts of /docs and /redoc anew, in the versions of fronten
 	    && $(PYTHON) frontend/vendor.py "$$folder/node_modules"
 
 clean: ## remove .venv, .venv-clients and what the tools left
-	@rm -rf .venv .venv-clients build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-clients .bench bench.json build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests migrations examples -name __pycache__ -type d -prune -exec rm -rf {} +

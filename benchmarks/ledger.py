@@ -24,6 +24,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -57,6 +58,14 @@ _FILL = """
 """
 
 
+@dataclass(slots=True)
+class _Done:
+    pages: int = 0
+    seconds: float = 0.0
+    """Of processors."""
+    medians: list[float] = field(default_factory=list)
+
+
 @contextmanager
 def server(urls: embedded.DatabaseUrls, metrics: int, *, ledger: bool) -> Iterator[tuple[str, int]]:
     """Run a server as `serve` does; give its URL and its process."""
@@ -73,6 +82,7 @@ def server(urls: embedded.DatabaseUrls, metrics: int, *, ledger: bool) -> Iterat
         [sys.executable, "-c", script], env=os.environ | settings, stderr=subprocess.PIPE, text=True
     )
     try:
+        assert running.stderr is not None
         for line in running.stderr:
             if found := re.search(r'"url": "([^"]+)"', line):
                 break
@@ -98,8 +108,7 @@ async def pull(url: str, path: str, credentials: str, seconds: float, times: lis
         writer.write(head.encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200"), answer
-        length = re.search(rb"content-length: (\d+)", answer)
-        await reader.readexactly(int(length[1]))
+        await reader.readexactly(int(answer.partition(b"content-length: ")[2].split(b"\r", 1)[0]))
         times.append(time.perf_counter() - begun)
     writer.close()
 
@@ -138,7 +147,7 @@ def counted(metrics: int) -> tuple[float, float]:
         text = answer.read().decode()
 
     def value(name: str) -> float:
-        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+        return float(text.partition(f"\n{name} ")[2].split("\n", 1)[0])
 
     return value("taxii_disclosures_total"), value("taxii_disclosures_of_a_commit_count")
 
@@ -187,26 +196,26 @@ def main() -> None:
                 measure(url, path, credentials, clients, 1)
             before = counted(19464)
             ratios: list[float] = []
-            done = {with_ledger: [0, 0.0, []], without: [0, 0.0, []]}
+            done = {with_ledger: _Done(), without: _Done()}
             for number in range(asked.rounds):
                 speeds = {}
                 for one in (with_ledger, without) if number % 2 else (without, with_ledger):
                     working = [one[1], *backends(urls)]
                     spent = used(working)
                     times = measure(one[0], path, credentials, clients, asked.seconds)
-                    done[one][0] += len(times)
-                    done[one][1] += used(working) - spent
-                    done[one][2].append(statistics.median(times) * 1000)
+                    done[one].pages += len(times)
+                    done[one].seconds += used(working) - spent
+                    done[one].medians.append(statistics.median(times) * 1000)
                     speeds[one] = len(times) / asked.seconds
                 ratios.append(speeds[with_ledger] / speeds[without])
             pages, commits = (now - then for now, then in zip(counted(19464), before, strict=True))
-            cpu = {one: 1000 * seconds / number for one, (number, seconds, _) in done.items()}
-            wait = {one: statistics.median(medians) for one, (_, _, medians) in done.items()}
+            cpu = {one: 1000 * what.seconds / what.pages for one, what in done.items()}
+            wait = {one: statistics.median(what.medians) for one, what in done.items()}
             print(
-                f"{clients} clients, {asked.rounds} pairs of {asked.seconds:g} s, {done[with_ledger][0]} pages with the ledger"
+                f"{clients} clients, {asked.rounds} pairs of {asked.seconds:g} s, {done[with_ledger].pages} pages with the ledger"
             )
             print(
-                f"  throughput with/without: all pairs {done[with_ledger][0] / done[without][0]:.3f}, "
+                f"  throughput with/without: all pairs {done[with_ledger].pages / done[without].pages:.3f}, "
                 f"median of pairs {statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})"
             )
             print(

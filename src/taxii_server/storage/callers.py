@@ -28,6 +28,7 @@ from taxii_server.domain.access import (
 )
 from taxii_server.domain.issuers import OutsideIssuer
 from taxii_server.domain.tlp import Level
+from taxii_server.storage.hot import statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +127,7 @@ _COLUMNS = (
     "grant_rights clearance changes last_added"
 )
 # Told its columns, SQLAlchemy works out the result's shape once and not on each request: a sixth of the CPU it takes.
-CALLER = text(_CALLER).columns(*map(column, _COLUMNS.split()))
+CALLER = statement(_CALLER).columns(*map(column, _COLUMNS.split()))
 
 # The collections of one trust group that this client may see. Walks the member's part of pk_grants with pk_collections,
 # or the group's part of uq_collections_trust_group_id_alias with pk_grants.

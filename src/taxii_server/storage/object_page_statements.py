@@ -16,12 +16,12 @@ them unless `:named`.
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from taxii_server.storage.hot import statement
 
 # The default view. Merges five walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. The
 # index's condition is repeated to the letter, so that Postgres may use it; each walk has its own limit, so that Postgres
 # doesn't prefer to read a level whole and sort it.
-LATEST = text("""
+LATEST = statement("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
@@ -93,7 +93,7 @@ LATEST = text("""
 
 # The default view of some types. Walks ix_object_versions_latest_of_type once a type and level, each to the page's end
 # at most.
-LATEST_OF_TYPES = text("""
+LATEST_OF_TYPES = statement("""
     WITH walked AS (
         SELECT * FROM (
           SELECT walk.*
@@ -136,7 +136,7 @@ LATEST_OF_TYPES = text("""
 """)
 
 # Every version of each object's newest form. Merges five walks of ix_object_versions_newest_form.
-NEWEST_FORM = text("""
+NEWEST_FORM = statement("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
@@ -207,7 +207,7 @@ NEWEST_FORM = text("""
 """)
 
 # The same of some types. Walks ix_object_versions_newest_form_of_type.
-NEWEST_FORM_OF_TYPES = text("""
+NEWEST_FORM_OF_TYPES = statement("""
     WITH walked AS (
         SELECT * FROM (
           SELECT walk.*
@@ -251,7 +251,7 @@ NEWEST_FORM_OF_TYPES = text("""
 
 # Any mixture of first, last, every and exact versions, in any forms: judged version by version along the primary key,
 # by probes of the unique key.
-PICKED = text("""
+PICKED = statement("""
     WITH walked AS (
         SELECT date_added, stix_id, form, version, body_bytes, body
           FROM object_versions AS this
@@ -295,7 +295,7 @@ PICKED = text("""
 
 # The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
 # unique key and compared side by side; bodies are fetched by the primary key for those that fit.
-OF_OBJECTS = text("""
+OF_OBJECTS = statement("""
     WITH visible AS (
         SELECT date_added, stix_id, form, version_at, version, body_bytes,
                lead(form) OVER versions IS NULL AS is_last,

@@ -1,0 +1,175 @@
+"""How fast the server is, beside what the same machine's PostgreSQL and a bare FastAPI route do in the same run.
+
+    python -m benchmarks [--full] [--only push sync poll manifest storm memory] [--json FILE]
+    python -m benchmarks --peers FOLDER    also OpenTAXII and medallion, installed from PyPI into that folder
+    python -m benchmarks --peer NAME URL OBJECTS-PATH AUTHORIZATION    also a server that runs already
+
+A server of somebody else is sent some thousands of objects: give it a collection to throw away.
+
+It starts PostgreSQL (the embedded one, committing to disk) and the server as an operator does, a worker a core. Look at the
+ratios: the figures are those of this machine in this minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from benchmarks import measures, objects, peers, site
+from benchmarks.load import Target
+from benchmarks.peers import Peer
+from benchmarks.report import Report, machine, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTS = ("push", "sync", "poll", "manifest", "storm", "memory")
+_MIXED = ("indicator", "relationship")
+
+
+async def push(report: Report, here: site.Site, seeds: Iterator[int], scale: int) -> None:
+    """Strict and structural, envelopes of 1, 100 and 1,000, 1 and 8 connections; then the same rows by psycopg."""
+    for validation, size, connections, bodies in (
+        ("strict", 1, 1, 200 * scale),
+        ("strict", 1, 8, 400 * scale),
+        ("strict", 100, 1, 30 * scale),
+        ("strict", 100, 8, 100 * scale),
+        ("strict", 1000, 8, 16 * scale),
+        ("structural", 1, 8, 400 * scale),
+        ("structural", 100, 1, 60 * scale),
+        ("structural", 100, 8, 200 * scale),
+        ("structural", 1000, 8, 24 * scale),
+    ):
+        source = objects.envelopes(objects.objects(next(seeds), kinds=_MIXED), size)
+        targets = [here.target.as_(here.basic(number)) for number in range(connections)]
+        # processes start and statements are prepared before the clock does
+        await measures.push(targets, here.path(validation), list(itertools.islice(source, 2 * connections)), size)
+        prepared = list(itertools.islice(source, bodies))
+        what = f"push {validation}, {size} an envelope, {connections} connections"
+        report.add(what, await measures.push(targets, here.path(validation), prepared, size))
+        raw = measures.insert(
+            here.database, site.COLLECTIONS[validation], size, connections, min(size * bodies, 20_000)
+        )
+        report.add(what, raw, "floor")
+
+
+async def fill(here: site.Site, wanted: int, seeds: Iterator[int]) -> None:
+    """Bring a collection to this number of objects."""
+    source = objects.envelopes(objects.objects(next(seeds)), 1000)
+    targets = [here.target.as_(here.basic(number)) for number in range(4)]
+    await measures.push(targets, here.path("structural"), list(itertools.islice(source, wanted // 1000)), 1000)
+
+
+async def sync(report: Report, here: site.Site, target: Target) -> None:
+    """All there is in pages of 100, of 1,000 and of the largest."""
+    for name, limit in (("100", 100), ("1,000", 1000), ("the maximum", 10**6)):
+        figures, bodies, _ = await measures.sync(target, here.path("structural"), limit)
+        found = measures.counted(bodies)
+        assert set(found.values()) == {1}
+        figures["objects"] = figures["rate"] * found.total() / len(bodies)
+        report.add(f"full sync in pages of {name}", figures)
+        report.add(
+            f"full sync in pages of {name}", measures.copy_out(here.database, site.COLLECTIONS["structural"]), "floor"
+        )
+
+
+async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
+    """Steady state: nothing new, and five new objects each time; Basic and bearer."""
+    path, tokens = here.path("structural"), await here.tokens()
+    reader = here.target.as_(here.basic(0))
+    _, _, before = await measures.sync(reader, path, 1000)
+    await measures.push([reader], path, [next(objects.envelopes(objects.objects(next(seeds)), 5))], 5)
+    _, _, now = await measures.sync(reader, path, 1000)
+    after = {0: now, 5: before}
+    with site.bare(here.database, os.cpu_count() or 1) as url:
+        for clients in (1, 16, 64):
+            floor = await measures.repeated([Target(url)] * clients, "/one", seconds)
+            for scheme in ("bearer", "Basic"):
+                said = [tokens[number] if scheme == "bearer" else here.basic(number) for number in range(clients)]
+                targets = [here.target.as_(one) for one in said]
+                for news in (0, 5):
+                    what = f"poll with {news} new objects, {clients} clients, {scheme}"
+                    report.add(what, await measures.poll(targets, path, after[news], news, seconds))
+                    report.add(what, floor, "floor")
+
+
+async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float, envelopes: int = 92) -> None:
+    """What can be asked of any TAXII 2.1 server, by the same client; `push strict` is its own idea of strict."""
+    source = objects.objects(next(seeds), kinds=_MIXED)
+    envelope = objects.envelopes(source, 100)
+    eight = [other.target] * 8
+    await measures.push(eight, other.path, list(itertools.islice(envelope, 8)), 100)
+    what = "push strict, 100 an envelope, 8 connections"
+    report.add(
+        what, await measures.push(eight, other.path, list(itertools.islice(envelope, envelopes)), 100), other.name
+    )
+    after = ""
+    for name, limit in (("1,000", 1000), ("100", 100)):
+        figures, bodies, after = await measures.sync(other.target, other.path, limit)
+        figures["objects"] = figures["rate"] * measures.counted(bodies).total() / len(bodies)
+        report.add(f"full sync in pages of {name}", figures, other.name)
+    await measures.push([other.target], other.path, [next(objects.envelopes(source, 5))], 5)
+    for clients in (1, 16):
+        figures = await measures.poll([other.target] * clients, other.path, after, 5, seconds)
+        report.add(f"poll with 5 new objects, {clients} clients, bearer", figures, other.name)
+
+
+async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> None:
+    """Measure what was asked for."""
+    scale = 5 if asked.full else 1
+    seeds = itertools.count(1)
+    if "push" in asked.only:
+        await push(report, here, seeds, scale)
+    await fill(here, 50_000 if asked.full else 10_000, seeds)
+    reader = here.target.as_(here.basic(0))
+    if "sync" in asked.only:
+        await sync(report, here, reader)
+    if "poll" in asked.only:
+        await poll(report, here, seeds, 10 if asked.full else 3)
+    if "manifest" in asked.only:
+        page = here.path("structural").replace("/objects/", "/manifest/") + "?limit=1000"
+        report.add("manifest in pages of 1,000, 1 client", await measures.repeated([reader], page, 3 * scale))
+    if "storm" in asked.only:
+        _, _, after = await measures.sync(reader, here.path("strict"), 1000)
+        report.add("storm", await measures.storm(here, here.path("strict"), after, 5 * scale, 10_000))
+    if "memory" in asked.only:
+        report.add("memory", measures.memory(here.pid, here.postmaster))
+
+
+def main() -> None:
+    """Measure and tell."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    options.add_argument("--full", action="store_true", help="longer, with more objects")
+    options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--peers", type=Path, metavar="FOLDER", help="also OpenTAXII and medallion, installed there")
+    options.add_argument("--peer", nargs=4, metavar=("NAME", "URL", "PATH", "AUTHORIZATION"), help="also this server")
+    options.add_argument("--json", type=Path, help="write the figures there")
+    asked = options.parse_args()
+    report = Report(machine())
+    workers = os.cpu_count() or 1
+    seconds = 10.0 if asked.full else 3.0
+    with site.running(workers) as here:
+        uvloop.run(run(asked, report, here))
+        if asked.peer:
+            name, url, path, authorization = asked.peer
+            other = Peer(name, Target(url).as_(authorization), path)
+            uvloop.run(peer(report, other, itertools.count(500_000), seconds))
+        if asked.peers:
+            asked.peers.mkdir(parents=True, exist_ok=True)
+            with peers.opentaxii(asked.peers, here.administration, workers) as other:
+                uvloop.run(peer(report, other, itertools.count(500_000), seconds))
+            with peers.medallion(asked.peers) as other:
+                # it takes half a minute for two pages of 1,000
+                uvloop.run(peer(report, other, itertools.count(500_000), seconds, envelopes=4))
+    print("\n" + table(report))
+    if asked.json:
+        report.write(asked.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""What is measured, and its floors. Each gives figures by name; rates are a second, times in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+import psycopg
+
+from benchmarks import objects
+from benchmarks.load import Target, Times, connected, repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benchmarks.load import Answer
+    from benchmarks.site import Site
+
+Figures = dict[str, float]
+
+_NEXT = re.compile(rb'"next":\s*"([^"]+)"')
+_EDGE = 4096
+_INSERT = """
+    INSERT INTO {table} (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level,
+                         marked, superseded_level, newer_form_level, member, client, status_id, body)
+    SELECT * FROM unnest(%s::uuid[], %s::timestamptz[], %s::text[], %s::int2[], %s::timestamptz[], %s::text[], %s::text[],
+                         %s::bytea[], %s::int[], %s::int2[], %s::bool[], %s::int2[], %s::int2[], %s::int[], %s::int[],
+                         %s::uuid[], %s::text[])
+"""
+_COLUMNS = (
+    "collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked, "
+    "superseded_level, newer_form_level, member, client, status_id, body"
+)
+
+
+class _Envelope(msgspec.Struct):
+    objects: list[msgspec.Raw] = []
+    more: bool = False
+    next: str | None = None
+
+
+class _Listed(msgspec.Struct):
+    id: str
+    modified: str = ""
+
+
+def milliseconds(times: Times) -> Figures:
+    """Tell times as the reader wants them."""
+    return {
+        "rate": times.rate,
+        "p50": 1000 * times.percentile(0.5),
+        "p99": 1000 * times.percentile(0.99),
+    }
+
+
+async def push(
+    targets: Sequence[Target], path: str, bodies: Sequence[bytes], size: int, *, pause: float = 0
+) -> Figures:
+    """Send every body once, over as many connections as there are targets; objects a second, all of them acknowledged.
+
+    Raises:
+        AssertionError: if one is refused.
+    """
+    left = iter(bodies)
+    times = Times()
+
+    async def one(target: Target) -> None:
+        async with connected(target.url) as connection:
+            for body in left:
+                begun = time.perf_counter()
+                answer = await connection.ask(target.post(path, body))
+                times.each.append(time.perf_counter() - begun)
+                status = json.loads(answer.body)
+                assert (answer.status, status.get("failure_count")) == (202, 0), answer.body[:2000]
+                if pause:
+                    await asyncio.sleep(pause)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*map(one, targets))
+    times.seconds = time.perf_counter() - begun
+    return milliseconds(times) | {"objects": size * times.rate}
+
+
+async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes], str]:
+    """Fetch everything, page after page; give the bodies too, for `counted`, and the date of the last object."""
+    bodies: list[bytes] = []
+    last = ""
+    times = Times()
+    begun = time.perf_counter()
+    async with connected(target.url) as connection:
+        query = f"{path}?limit={limit}"
+        while True:
+            asked = time.perf_counter()
+            answer = await connection.ask(target.get(query))
+            times.each.append(time.perf_counter() - asked)
+            assert answer.status == 200, answer.body[:500]
+            bodies.append(answer.body)
+            last = answer.headers["x-taxii-date-added-last"]
+            following = _NEXT.search(answer.body[:_EDGE]) or _NEXT.search(answer.body[-_EDGE:])
+            if following is None:
+                break
+            query = f"{path}?limit={limit}&next={quote(following[1].decode())}"
+    times.seconds = time.perf_counter() - begun
+    return milliseconds(times), bodies, last
+
+
+def counted(bodies: Sequence[bytes]) -> Counter[tuple[str, str]]:
+    """Count the versions in envelopes."""
+    found: Counter[tuple[str, str]] = Counter()
+    for body in bodies:
+        for raw in msgspec.json.decode(body, type=_Envelope).objects:
+            one = msgspec.json.decode(raw, type=_Listed)
+            found[one.id, one.modified] += 1
+    return found
+
+
+async def poll(targets: Sequence[Target], path: str, after: str, news: int, seconds: float) -> Figures:
+    """Poll again and again for what came after a date, each target over a connection of its own."""
+    query = f"{path}?added_after={quote(after)}"
+
+    def good(answer: Answer) -> bool:
+        return answer.status == 200 and (news > 0) == (b'"objects"' in answer.body)
+
+    return milliseconds(await repeat([(one.url, one.get(query)) for one in targets], seconds, good))
+
+
+async def repeated(targets: Sequence[Target], path: str, seconds: float) -> Figures:
+    """Ask for one page again and again."""
+    return milliseconds(
+        await repeat([(one.url, one.get(path)) for one in targets], seconds, lambda answer: answer.status == 200)
+    )
+
+
+def copy_out(database: str, collection: str) -> Figures:
+    """Floor of a full sync: the same bodies in the same order, by COPY; rows a second."""
+    begun = time.perf_counter()
+    rows = 0
+    with psycopg.connect(database) as connection, connection.cursor() as cursor:
+        statement = "COPY (SELECT body FROM object_versions WHERE collection_id = %s ORDER BY date_added) TO STDOUT"
+        with cursor.copy(statement, [collection]) as copy:
+            for _ in copy:
+                rows += 1
+    return {"objects": rows / (time.perf_counter() - begun)}
+
+
+def insert(database: str, collection: str, size: int, connections: int, most: int) -> Figures:
+    """Floor of a push: the rows that a push made, again, into the same table with its indexes and no triggers; rows a second.
+
+    Batches are as large as the envelopes were, each with a commit of its own, by as many connections as pushed.
+    """
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS floor")
+        connection.execute("CREATE TABLE floor (LIKE object_versions INCLUDING ALL)")
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM object_versions WHERE collection_id = %s ORDER BY date_added LIMIT %s",  # noqa: S608
+            [collection, most],
+        ).fetchall()
+    batches = [list(map(list, zip(*rows[at : at + size], strict=True))) for at in range(0, len(rows), size)]
+    left = iter(batches)
+
+    def work() -> None:
+        with psycopg.connect(database, autocommit=True) as own:
+            for batch in left:
+                own.execute(_INSERT.format(table="floor"), batch)
+
+    with ThreadPoolExecutor(connections) as threads:
+        begun = time.perf_counter()
+        for done in [threads.submit(work) for _ in range(connections)]:
+            done.result()
+        seconds = time.perf_counter() - begun
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP TABLE floor")
+    return {"objects": len(rows) / seconds}
+
+
+async def storm(site: Site, path: str, after: str, seconds: float, seed: int) -> Figures:
+    """Four writers and four pollers at once; tell what pollers missed or got twice of what writers were told is stored."""
+    acknowledged: Counter[tuple[str, str]] = Counter()
+    written = asyncio.Event()
+    until = time.perf_counter() + seconds
+    polls = Times()
+
+    async def write(number: int) -> None:
+        target = site.target.as_(site.basic(number))
+        source = objects.objects(seed + number)
+        async with connected(target.url) as connection:
+            while time.perf_counter() < until:
+                some = list(itertools.islice(source, 25))
+                body = b'{"objects":[' + b",".join(map(objects.as_json, some)) + b"]}"
+                answer = await connection.ask(target.post(path, body))
+                assert answer.status == 202, answer.body[:500]
+                acknowledged.update((one["id"], one.get("modified", "")) for one in some)
+
+    async def listen(number: int) -> Counter[tuple[str, str]]:
+        target = site.target.as_(site.basic(8 + number))
+        got: Counter[tuple[str, str]] = Counter()
+        since = after
+        async with connected(target.url) as connection:
+            while True:
+                over = written.is_set()
+                begun = time.perf_counter()
+                answer = await connection.ask(target.get(f"{path}?limit=500&match[version]=all&added_after={since}"))
+                polls.each.append(time.perf_counter() - begun)
+                assert answer.status == 200, answer.body[:500]
+                page = counted([answer.body])
+                got.update(page)
+                if page:
+                    since = answer.headers["x-taxii-date-added-last"]
+                elif over:
+                    return got
+
+    async def writers() -> None:
+        await asyncio.gather(*map(write, range(4)))
+        written.set()
+
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        listening = [group.create_task(listen(number)) for number in range(4)]
+        group.create_task(writers())
+    received = [one.result() for one in listening]
+    polls.seconds = time.perf_counter() - begun
+    return milliseconds(polls) | {
+        "objects": acknowledged.total() / seconds,
+        "missed": sum(len(acknowledged.keys() - got.keys()) for got in received),
+        "repeated": sum(times - 1 for got in received for times in got.values()),
+        "unacknowledged": len({key for got in received for key in got} - acknowledged.keys()),
+    }
+
+
+def memory(pid: int, postmaster: int) -> Figures:
+    """Tell what the server's processes and PostgreSQL hold, in MiB: their own share of what is shared included."""
+    parents = {
+        int(entry.name): int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and (entry / "stat").exists()
+    }
+
+    def under(root: int) -> Iterator[int]:
+        yield root
+        for child in [one for one, parent in parents.items() if parent == root]:
+            yield from under(child)
+
+    def held(one: int) -> float:
+        told = Path(f"/proc/{one}/smaps_rollup").read_text()
+        return float(re.findall(r"^Pss:\s+(\d+)", told, re.MULTILINE)[0]) / 1024
+
+    serving = [held(one) for one in under(pid)]
+    database = [held(one) for one in under(postmaster)]
+    return {"server": sum(serving), "largest process": max(serving), "PostgreSQL": sum(database)}
