@@ -234,9 +234,11 @@ def _indicator(given: dict[str, Any], form: Form) -> None:
     if pattern is None:
         return
     check_pattern(pattern, form if given.get("pattern_version") != Form.STIX_2_0.text else Form.STIX_2_0)
-    # checked once is enough
+    # checked once is enough: stix2 parses no pattern of another type, and has a short one to parse in STIX 2.0
     given["pattern"] = "[a:b = 1]"
     given.pop("pattern_version", None)
+    if form is Form.STIX_2_1:
+        given["pattern_type"] = "checked"
 
 
 def _words(error: Exception, form: Form) -> str:
