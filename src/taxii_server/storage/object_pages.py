@@ -15,7 +15,10 @@ which no visible later version added since then supersedes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import column
 
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Keyword
 from taxii_server.domain.stix_objects import Form
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row, TextClause
+    from sqlalchemy import Row, TextClause, TextualSelect
 
     from taxii_server.domain.access import Readable
     from taxii_server.domain.filters import Filter
@@ -35,6 +38,7 @@ _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
 _BEFORE_ALL = "-infinity"
 _NO_BOUND = 2**62
+_COLUMNS = ("date_added", "stix_id", "form", "version", "fits", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,18 @@ async def page(
         "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
-    rows = (await connection.execute(statement, values)).all()
+    rows = (await connection.execute(_told(statement), values)).all()
     if statement is statements.OF_OBJECTS:
         # at least one row, which tells whether the objects are there at all
         return _page([row for row in rows if row.date_added is not None], known=rows[0].known)
     return _page(rows)
+
+
+@cache
+def _told(statement: TextClause) -> TextualSelect:
+    """Tell the columns: SQLAlchemy then works out a result's shape once and not on each request."""
+    names = ("known", *_COLUMNS) if statement is statements.OF_OBJECTS else _COLUMNS
+    return statement.columns(*map(column, names))
 
 
 def _page(rows: Sequence[Row[Any]], *, known: bool = True) -> Page:

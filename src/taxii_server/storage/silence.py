@@ -16,6 +16,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg import AsyncConnection, OperationalError, waiting
+from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,9 +69,11 @@ class BoundedConnection(AsyncConnection[Any]):
             raise
 
     async def rollback(self) -> None:
-        """Roll back; what follows is as patient as ever."""
-        self.patience = min(self.usual, _ROLLBACK)
-        await super().rollback()
+        """Roll back if there is what to; what follows is as patient as ever."""
+        # the pool asks whenever it takes a connection back: the driver would set up a wait to find that it has nothing to say
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            self.patience = min(self.usual, _ROLLBACK)
+            await super().rollback()
         self.patience = self.usual
 
 
