@@ -131,7 +131,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         openapi_url=None,
     )
     app.state.activity = activity
-    app.include_router(
+    # taken over, not included: the framework goes through included routes twice on each request
+    app.router.routes.extend(
         taxii_router(
             Service(
                 database=database,
@@ -151,7 +152,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
                 max_content_length=settings.max_content_length,
                 body_timeout=settings.body_timeout,
             ),
-        ),
+        ).routes
     )
     app.include_router(
         oauth_router(

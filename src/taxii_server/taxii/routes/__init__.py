@@ -16,5 +16,6 @@ def router(service: Service) -> APIRouter:
     """Make all TAXII routes."""
     whole = APIRouter()
     for part in (information, collections, objects, disclosures, recalls):
-        whole.include_router(part.router(service))
+        # not included, but taken over: the framework goes through included routes once for each level they are included in
+        whole.routes.extend(part.router(service).routes)
     return whole
