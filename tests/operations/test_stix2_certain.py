@@ -12,7 +12,7 @@ from tests import factories, strategies
 from tests.factories import Stix
 
 _HASHES = {"MD5": "d41d8cd98f00b204e9800998ecf8427e"}
-_values = st.sampled_from(["", "x", "x", "x", "https://example.net/", None, 1, [], {}, _HASHES])
+_values: st.SearchStrategy[Any] = st.sampled_from(["", "x", "x", "x", "https://example.net/", None, 1, [], {}, _HASHES])
 _phases = st.dictionaries(st.sampled_from(["kill_chain_name", "phase_name", "x_other"]), _values, max_size=3)
 _references = st.dictionaries(
     st.sampled_from(["source_name", "description", "url", "external_id", "hashes", "x_other"]), _values, max_size=5
