@@ -38,6 +38,8 @@ _CUSTOM_TYPE = {
     Form.STIX_2_0: re.compile("(?!.*--)[a-z0-9-]{3,250}"),
     Form.STIX_2_1: re.compile("(?!.*--)[a-z][a-z0-9-]{2,249}"),
 }
+_PHASE: Final = {"kill_chain_name", "phase_name"}
+_ENOUGH_OF_A_REFERENCE: Final = {"description", "url", "external_id"}
 _SELECTOR_STEP = re.compile(r"\[([0-9]{1,9})\]")
 
 
@@ -95,6 +97,8 @@ def _check(value: Mapping[str, Any], form: Form) -> None:
         _definition(value, given, form)
     if found_type == "indicator":
         _indicator(given, form)
+    if form is Form.STIX_2_1 and found_type != "marking-definition":
+        leave_out_the_certain(given)
     with warnings.catch_warnings():
         # observed-data with `objects` is deprecated, and allowed
         warnings.simplefilter("ignore")
@@ -239,6 +243,17 @@ def _indicator(given: dict[str, Any], form: Form) -> None:
     given.pop("pattern_version", None)
     if form is Form.STIX_2_1:
         given["pattern_type"] = "checked"
+
+
+def leave_out_the_certain(given: dict[str, Any]) -> None:
+    """Take out lists that stix2 can but accept in STIX 2.1, where their JSON types fit: they are a fifth of its work."""
+    if all(phase.keys() == _PHASE for phase in given.get("kill_chain_phases", ())):
+        given.pop("kill_chain_phases", None)
+    if all(
+        "source_name" in reference and "hashes" not in reference and not _ENOUGH_OF_A_REFERENCE.isdisjoint(reference)
+        for reference in given.get("external_references", ())
+    ):
+        given.pop("external_references", None)
 
 
 def _words(error: Exception, form: Form) -> str:
