@@ -15,9 +15,10 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+import psycopg
 import structlog
 from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
@@ -27,12 +28,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
-from taxii_server.storage import bounds, silence
+from taxii_server.storage import bounds, lanes, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
 
     from taxii_server.domain.access import Proof
+    from taxii_server.storage.hot import Step
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,8 @@ _SESSION = (
     "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=30s -c lock_timeout=30s "
     "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
 )
+# lanes carry nothing that writes
+_READ_ONLY = "-c default_transaction_read_only=on"
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,
@@ -77,6 +81,12 @@ class Database:
         `patience` is how many seconds a statement may go unanswered.
         """
         patience = silence.PATIENCE if patience is None else patience
+        self._open = silence.opener(patience)
+        self._options: dict[str, Any] = {
+            "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
+            "options": _SESSION,
+            **_KEEPALIVE,
+        }
         self.engine = create_async_engine(
             url,
             # an error's text would otherwise quote what was being stored
@@ -86,13 +96,9 @@ class Database:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT,
-            connect_args={
-                "async_creator_fn": silence.opener(patience),
-                "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
-                "options": _SESSION,
-                **_KEEPALIVE,
-            },
+            connect_args={"async_creator_fn": self._open, **self._options},
         )
+        self._lanes = lanes.Lanes(self._connect, connections, patience)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
         self._writing = asyncio.Semaphore(max(1, connections // 2))
@@ -140,8 +146,19 @@ class Database:
                 await connection.commit()
                 driver.patience = driver.usual
 
+    async def ask(self, *steps: Step) -> lanes.Rows:
+        """Run hot statements in a READ ONLY transaction of their own; give the rows of the last one."""
+        with _trouble(), _timed():
+            return await self._lanes.ask(steps)
+
+    async def _connect(self) -> silence.BoundedConnection:
+        arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
+        more = self._options | {"options": f"{_SESSION} {_READ_ONLY}"}
+        return await self._open(*arguments, **{**options, **more}, autocommit=True)
+
     async def close(self) -> None:
         """Close all connections."""
+        self._lanes.close()
         await self.engine.dispose()
 
 
@@ -226,17 +243,23 @@ def _trouble() -> Iterator[None]:
         DATABASE_FAILURES.labels("pool").inc()
         log.warning("database_busy", reason="no connection became free")
         raise DatabaseGone(_BUSY) from error
-    except DBAPIError as error:
-        sqlstate = getattr(error.orig, "sqlstate", None) or ""
-        if _BAD_OPTION in str(error.orig):
-            message = f"TAXII_DATABASE_URL can't be used: {str(error.orig).strip()}"
+    except lanes.Busy as error:
+        DATABASE_FAILURES.labels("pool").inc()
+        log.warning("database_busy", reason="others of the same connection took too long")
+        raise DatabaseGone(_BUSY) from error
+    except (DBAPIError, psycopg.Error) as error:
+        # of a lane it is the driver's own
+        original = error.orig if isinstance(error, DBAPIError) else error
+        sqlstate = getattr(original, "sqlstate", None) or ""
+        if _BAD_OPTION in str(original):
+            message = f"TAXII_DATABASE_URL can't be used: {str(original).strip()}"
             raise OperatorError(message) from error
-        if not isinstance(error, OperationalError | InterfaceError) and sqlstate not in _TROUBLE:
+        if not isinstance(error, _LOST) and sqlstate not in _TROUBLE:
             raise
-        silent = isinstance(error.orig, silence.Silent)
+        silent = isinstance(original, silence.Silent)
         DATABASE_FAILURES.labels("silent" if silent else sqlstate[:2] or "none").inc()
         # the driver's text may quote values; the class of trouble is enough to find it in Postgres's own log
-        log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(error.orig).__name__)
+        log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(original).__name__)
         raise DatabaseGone(_GONE) from error
     except OSError as error:
         DATABASE_FAILURES.labels("none").inc()
@@ -244,6 +267,7 @@ def _trouble() -> Iterator[None]:
         raise DatabaseGone(_GONE) from error
 
 
+_LOST = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 _BUSY = "All database connections are busy; try again."
 # the connection may have broken while the commit was being answered, so it doesn't say that nothing was done
 _GONE = "The database can't be used at the moment. Send the request again: what it stored already is not stored twice."
