@@ -87,15 +87,14 @@ async def read_objects(
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer((), None)
-    async with database.read(where) as connection:
-        page = await object_pages.page(
-            connection,
-            where,
-            asked.want,
-            asked.position,
-            asked.bounds,
-            bodies=asked.endpoint in _WITH_BODIES,
-        )
+    page = await object_pages.page(
+        database,
+        where,
+        asked.want,
+        asked.position,
+        asked.bounds,
+        bodies=asked.endpoint in _WITH_BODIES,
+    )
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
     if page.versions and recipient is not None:

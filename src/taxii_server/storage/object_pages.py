@@ -18,21 +18,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import column
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Keyword
 from taxii_server.domain.stix_objects import Form
 from taxii_server.storage import object_page_statements as statements
+from taxii_server.storage.bounds import held_to
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row, TextClause, TextualSelect
+    from sqlalchemy import Row, TextClause
 
     from taxii_server.domain.access import Readable
     from taxii_server.domain.filters import Filter
-    from taxii_server.storage.engine import Connection
+    from taxii_server.storage.engine import Connection, Database
 
 _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
@@ -73,7 +75,7 @@ class Bounds:
 
 
 async def page(
-    connection: Connection,
+    through: Connection | Database,
     where: Readable,
     want: Filter,
     position: datetime | None,
@@ -97,7 +99,11 @@ async def page(
         "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
-    rows = (await connection.execute(_told(statement), values)).all()
+    hot = _hot(statement)
+    if isinstance(through, AsyncConnection):
+        rows = await hot.on(through, values)
+    else:
+        rows = await through.ask(held_to(where), hot.step(values))
     if statement is statements.OF_OBJECTS:
         # at least one row, which tells whether the objects are there at all
         return _page([row for row in rows if row.date_added is not None], known=rows[0].known)
@@ -105,10 +111,9 @@ async def page(
 
 
 @cache
-def _told(statement: TextClause) -> TextualSelect:
-    """Tell the columns: SQLAlchemy then works out a result's shape once and not on each request."""
+def _hot(statement: TextClause) -> Statement:
     names = ("known", *_COLUMNS) if statement is statements.OF_OBJECTS else _COLUMNS
-    return statement.columns(*map(column, names))
+    return Statement(statement.text, " ".join(names))
 
 
 def _page(rows: Sequence[Row[Any]], *, known: bool = True) -> Page:
@@ -119,7 +124,8 @@ def _page(rows: Sequence[Row[Any]], *, known: bool = True) -> Page:
 def _statement(want: Filter) -> tuple[TextClause, dict[str, object]]:
     """Choose the statement whose walk fits the filter, and the values that only it takes."""
     if want.ids is not None:
-        return statements.OF_OBJECTS, _picks(want) | {"ids": list(want.ids)}
+        # each once, as types
+        return statements.OF_OBJECTS, _picks(want) | {"ids": list(dict.fromkeys(want.ids))}
     walks: dict[str, object] = {"added_after": want.added_after}
     # Naming the newest form changes nothing about which of its versions is the last: they have no newer form. Naming
     # every form makes one order of them, and its last is the default view's.
