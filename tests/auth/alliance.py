@@ -14,8 +14,11 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from taxii_server.auth import secrets
+from taxii_server.storage import bounds
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Database
+from taxii_server.storage.hot import Step
+from taxii_server.storage.lanes import Lane
 
 BOTH = ("read", "write")
 
@@ -229,9 +232,17 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN "):
             sent.append(statement)
 
+    def send(lane: Lane, step: Step) -> None:
+        if step.statement is not bounds.HELD:
+            sent.append(step.statement.text)
+        untold(lane, step)
+
+    untold = Lane._send
+    Lane._send = send  # type: ignore[assignment,method-assign]
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)
     try:
         yield sent
     finally:
         event.remove(target, "before_cursor_execute", note)
+        Lane._send = untold  # type: ignore[method-assign]

@@ -52,6 +52,10 @@ Again = Callable[["Connection"], Awaitable["Caller"]]
 NO_ROOM = Counter("taxii_quota_refusals", "Objects refused because their member's quota has no room for them.")
 
 
+_WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
+_OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One page as it was asked for: from which endpoint, what of it, and from where on."""
@@ -60,6 +64,15 @@ class Asked:
     want: Filter
     position: datetime | None
     bounds: Bounds
+
+    def begins_after(self, last_added: datetime | None) -> bool:
+        """Tell whether the page can't hold anything, because it begins where the collection ends.
+
+        `last_added` is the last date that the collection's clock had given out; None if that isn't known.
+        """
+        if last_added is None or self.endpoint in _OF_ONE_OBJECT:
+            return False
+        return any(instant is not None and instant >= last_added for instant in (self.position, self.want.added_after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +83,26 @@ class Answer:
     next: str | None
 
 
-_WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
-_OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
-
-
 async def read_objects(
-    database: Database, ledger: Ledger, where: Readable, asked: Asked, recipient: Recipient | None
+    database: Database,
+    ledger: Ledger,
+    where: Readable,
+    asked: Asked,
+    recipient: Recipient | None,
+    *,
+    last_added: datetime | None = None,
 ) -> Answer:
     """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
-    `recipient` is None where only the head of the answer is sent, which tells of no version.
+    `recipient` is None where only the head of the answer is sent, which tells of no version. `last_added` is the last date that
+    the collection's clock had given out when the caller was looked up: what was added up to then is all that the page need hold.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
         Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
-    if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
+    nothing = asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT
+    if nothing or asked.begins_after(last_added):
         return Answer((), None)
     page = await object_pages.page(
         database,

@@ -37,7 +37,7 @@ _IN_ORDER = "SET LOCAL enable_sort = off"
 
 
 # the same for a lane, whose transaction is one of statements: these have parameters
-_HELD = Statement(
+HELD = Statement(
     """
     SELECT set_config('taxii.collection', CAST(:collection AS text), true),
            set_config('taxii.clearance', CAST(:clearance AS text), true), set_config('taxii.member', '', true)
@@ -48,7 +48,7 @@ _HELD = Statement(
 
 def held_to(where: Readable) -> Step:
     """Give the step that holds those after it to `where`."""
-    return _HELD.step({"collection": str(where.collection_id), "clearance": str(int(where.clearance))})
+    return HELD.step({"collection": str(where.collection_id), "clearance": str(int(where.clearance))})
 
 
 async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:

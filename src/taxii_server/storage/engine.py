@@ -15,6 +15,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -22,7 +23,8 @@ import psycopg
 import structlog
 from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -61,8 +63,8 @@ _LIMITS = (
 # told. One plan a statement then serves all values, and none is planned twice on a connection.
 _WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
 _SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
-# lanes carry nothing that writes, and pages are walked in the order that they are served in (`bounds`)
-_LANE = "-c default_transaction_read_only=on -c enable_sort=off"
+# of the lanes of what is read; pages are walked in the order that they are served in (`bounds`)
+_READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off"
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,
@@ -112,7 +114,10 @@ class Database:
             pool_timeout=_POOL_TIMEOUT,
             connect_args={"async_creator_fn": self._open, **self._options},
         )
-        self._lanes = lanes.Lanes(self._connect, connections, patience)
+        event.listen(self.engine.sync_engine, "checkout", _still_there)
+        self._reading = lanes.Lanes(partial(self._connect, _READ_ONLY), connections, patience, repeat=True)
+        # one: what is written together is committed together
+        self._committing = lanes.Lanes(self._connect, 1, patience, repeat=False)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
         self._writing = asyncio.Semaphore(max(1, connections // 2))
@@ -163,16 +168,22 @@ class Database:
     async def ask(self, *steps: Step) -> lanes.Rows:
         """Run hot statements in a READ ONLY transaction of their own; give the rows of the last one."""
         with _trouble(), _timed():
-            return await self._lanes.ask(steps)
+            return await self._reading.ask(steps)
 
-    async def _connect(self) -> silence.BoundedConnection:
+    async def commit(self, *steps: Step) -> None:
+        """Run hot statements that write, in a transaction of their own that is durable when this returns."""
+        with _trouble(), _timed():
+            await self._committing.ask(steps)
+
+    async def _connect(self, more_options: str = "") -> silence.BoundedConnection:
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
-        more = self._options | {"options": f"{_SESSION} {_LANE}"}
+        more = self._options | {"options": f"{_SESSION} {more_options}"}
         return await self._open(*arguments, **{**options, **more}, autocommit=True)
 
     async def close(self) -> None:
         """Close all connections."""
-        self._lanes.close()
+        self._reading.close()
+        self._committing.close()
         await self.engine.dispose()
 
 
@@ -211,6 +222,12 @@ async def take_all_the_time(connection: AsyncConnection) -> None:
     """
     await connection.exec_driver_sql(_UNBOUND)
     (await _driver(connection)).patience = None
+
+
+def _still_there(lent: Any, *_: object) -> None:
+    """See to it that nobody is lent what a restart of Postgres has cut: all were opened before it, and are opened anew."""
+    if lent.driver_connection.hung_up:
+        raise InvalidatePoolError
 
 
 async def _driver(connection: AsyncConnection) -> silence.BoundedConnection:

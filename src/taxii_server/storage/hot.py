@@ -35,8 +35,8 @@ def statement(written: str) -> TextClause:
 class Statement:
     """A statement that is prepared once on each connection."""
 
-    def __init__(self, written: str, columns: str) -> None:
-        """Take it with `:named` parameters, and what its columns are called; no literal of it may go over several lines.
+    def __init__(self, written: str, columns: str = "") -> None:
+        """Take it with `:named` parameters, and what its columns are called if it has any; no literal of it may go over several lines.
 
         Lines stay lines, so that a comment ends where it did.
         """

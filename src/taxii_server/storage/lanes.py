@@ -141,6 +141,9 @@ class Lane:
         pgconn, under_way = self._pgconn, self._under_way
         try:
             pgconn.consume_input()
+            if not under_way:
+                # nobody asked, so these are last words: see whether it is the end
+                pgconn.consume_input()
             while under_way and not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
@@ -194,8 +197,14 @@ class Lane:
 class Lanes:
     """The lanes of one process to one Postgres: opened as they are needed, up to a number."""
 
-    def __init__(self, connect: Callable[[], Awaitable[BoundedConnection]], most: int, patience: float) -> None:
-        """Take what opens a connection, how many to hold at most, and how many seconds one request may go unanswered."""
+    def __init__(
+        self, connect: Callable[[], Awaitable[BoundedConnection]], most: int, patience: float, *, repeat: bool
+    ) -> None:
+        """Take what opens a connection, how many to hold at most, and how many seconds one request may go unanswered.
+
+        `repeat` is whether a request may be sent again when its connection was lost: whether all that is sent only reads.
+        """
+        self._repeat = repeat
         self._connect = connect
         self._most = most
         self._patience = patience
@@ -210,6 +219,13 @@ class Lanes:
             Busy: if it had to wait for too long.
             OSError: if no connection can be opened.
         """
+        lane = await self._lane()
+        try:
+            return await lane.send(steps)
+        except OperationalError as error:
+            if not self._repeat or lane.open or isinstance(error, Silent):
+                raise
+        # Postgres was started anew, say: what only reads is asked once more, on a connection of now
         return await (await self._lane()).send(steps)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ Postgres rolls back when it finds the other end gone, and ends at its own timeou
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg import AsyncConnection, OperationalError, waiting
@@ -67,6 +68,13 @@ class BoundedConnection(AsyncConnection[Any]):
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the other end has something to say while nobody asked: it takes its leave, if it hasn't left already."""
+        look = select.poll()
+        look.register(self.pgconn.socket, select.POLLIN)
+        return bool(look.poll(0))
 
     async def rollback(self) -> None:
         """Roll back if there is what to; what follows is as patient as ever."""
