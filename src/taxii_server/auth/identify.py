@@ -76,6 +76,7 @@ class Identifier:
         """
         self._db = db
         self._issuer = issuer
+        self._parser = jws.Parser()
         self._tokens = Tokens(issuer)
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
@@ -209,7 +210,7 @@ class Identifier:
         return found
 
     async def _by_token(self, token: str, names: PathNames, shown: Shown) -> Caller:
-        parsed = jws.parse(token)
+        parsed = self._parser.parse(token)
         if parsed.claims.get("iss") != self._issuer:
             return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
         unverified = self._tokens.peek_at(parsed)
