@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
 from taxii_server.domain import permissions
@@ -108,7 +108,7 @@ async def import_objects(
 
 
 async def _judged_ahead(
-    batches: Iterator[list[bytes]], judge: Callable[[list[bytes]], Awaitable[_Judged]]
+    batches: Iterator[list[bytes]], judge: Callable[[list[bytes]], Coroutine[Any, Any, _Judged]]
 ) -> AsyncGenerator[_Judged, None]:
     """Give batch after batch as it is judged, while the next ones are read and judged already."""
     under_way: deque[asyncio.Task[_Judged]] = deque()
