@@ -136,8 +136,16 @@ def _joined(parts: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
 
 
 _GOOD = st.sampled_from(
-    "a:b = 'c'|a-b:c.d[*].e>=1|a:b IN (1, 2)|a:'b-ext'.c IN ('d','e')|a:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e'|"
-    "a:b ISSUBSET 'c'|a:b[0].c = true|a:b LIKE '%'".split("|")
+    [
+        "a:b = 'c'",
+        "a-b:c.d[*].e>=1",
+        "a:b IN (1, 2)",
+        "a:'b-ext'.c IN ('d','e')",
+        "a:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e'",
+        "a:b ISSUBSET 'c'",
+        "a:b[0].c = true",
+        "a:b LIKE '%'",
+    ]
 )
 
 
