@@ -34,6 +34,7 @@ from taxii_server.storage import (
     stored_octets,
     stored_versions,
 )
+from taxii_server.storage.object_pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
-    from taxii_server.storage.object_pages import Bounds, Served
+    from taxii_server.storage.object_pages import Bounds
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
@@ -67,7 +68,7 @@ class Asked:
 class Answer:
     """One page as it is answered: `next` is None on the last one."""
 
-    versions: tuple[Served, ...]
+    page: Page
     next: str | None
 
 
@@ -87,7 +88,7 @@ async def read_objects(
         Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
-        return Answer((), None)
+        return Answer(Page(()), None)
     async with database.read(where) as connection:
         page = await object_pages.page(
             connection,
@@ -99,13 +100,11 @@ async def read_objects(
         )
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
-    if page.versions and recipient is not None:
-        dates = [version.date_added for version in page.versions]
-        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, dates))
-    if not page.more:
-        return Answer(page.versions, None)
-    following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)
-    return Answer(page.versions, following.encode())
+    if page.dates and recipient is not None:
+        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
+    if not page.more or page.last is None:
+        return Answer(page, None)
+    return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
 
 
 async def add_objects(
@@ -127,35 +126,35 @@ async def add_objects(
         return permissions.writable(await again(connection))
 
     collection, _ = permissions.visible(caller)
-    return await store(
+    may = permissions.writable(caller)
+    requested_at = datetime.now(UTC)
+    return await keep(
         database,
-        validators,
-        permissions.writable(caller),
+        may,
         collection.trust_group_id,
-        slices,
+        await validators.judge(slices, may.policy.validation),
+        requested_at=requested_at,
         recheck=target,
         who=audit.client(caller.principal),
     )
 
 
-async def store(
+async def keep(
     database: Database,
-    validators: Validators,
     target: Writable,
     trust_group_id: UUID,
-    slices: Sequence[bytes],
+    verdicts: Sequence[Verdict],
     *,
+    requested_at: datetime,
     recheck: Callable[[Connection], Awaitable[Writable]],
     who: str,
     told: Mapping[str, str] = NOTHING_MORE,
 ) -> Status:
-    """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
+    """Store what is good and new of objects that were judged in one transaction, with the status that tells of it.
 
     `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
     a change of its rules takes the same lock. `who` brings them, and `told` is what the audit is told besides.
     """
-    requested_at = datetime.now(UTC)
-    verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
