@@ -159,7 +159,7 @@ async def keep(
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
-        small = is_small([len(each) for each in slices])
+        small = is_small([len(each.body) if isinstance(each, Accepted) else 0 for each in verdicts])
         verdicts = _admitted(verdicts, target) if small else await asyncio.to_thread(_admitted, verdicts, target)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
 
