@@ -95,8 +95,12 @@ class Postgres:
         raise RuntimeError(f"{self.name} does not start:\n{(self.folder / 'log').read_text()}")
 
     def kill(self) -> None:
-        """Kill the postmaster with SIGKILL; its other processes find out by themselves."""
-        self._end(signal.SIGKILL)
+        """Kill the postmaster with SIGKILL, and wait until its other processes have found out and ended."""
+        if self._process is not None:
+            session = self._process.pid
+            self._end(signal.SIGKILL)
+            while _of_session(session):
+                time.sleep(_PAUSE)
 
     def stop(self) -> None:
         """Stop it in order."""
@@ -167,21 +171,20 @@ class Postgres:
 
     def _signal_all(self, how: signal.Signals) -> None:
         if self._process is not None:
-            # the postmaster has a session of its own, and each of its processes a group of its own in it
-            listed = subprocess.run(
-                ["ps", "-o", "pid=", "--sid", str(self._process.pid)],  # noqa: S607
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            for one in listed.stdout.split():
+            for one in _of_session(self._process.pid):
                 with suppress(ProcessLookupError):
-                    os.kill(int(one), how)
+                    os.kill(one, how)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = self._account.run([self._binaries / program, *arguments])
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
+
+
+def _of_session(session: int) -> list[int]:
+    """The processes of a postmaster, which has a session of its own, and each of them a group of its own in it."""
+    command = ["ps", "-o", "pid=", "--sid", str(session)]
+    return [int(one) for one in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
 
 
 @contextmanager

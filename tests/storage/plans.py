@@ -23,12 +23,16 @@ _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 _PLACES: Final = """
     INSERT INTO trust_groups (id, slug, title) VALUES (%(collection)s, %(collection)s::text, 't')
+    ON CONFLICT DO NOTHING
 """
 _COLLECTION: Final = """
     INSERT INTO collections (id, trust_group_id, title, validation)
     VALUES (%(collection)s, %(collection)s, 't', 'structural')
+    ON CONFLICT DO NOTHING
 """
-_CLOCK: Final = "INSERT INTO collection_clocks (collection_id, last_added) VALUES (%(collection)s, now())"
+_CLOCK: Final = """
+    INSERT INTO collection_clocks (collection_id, last_added) VALUES (%(collection)s, now()) ON CONFLICT DO NOTHING
+"""
 # Objects of two versions each, of all levels and three types. One in ten has them in two forms, one in a thousand got
 # the older one late. Kept levels are what the rule gives.
 _VERSIONS: Final = """
@@ -48,16 +52,23 @@ _VERSIONS: Final = """
                    CASE version WHEN 1 THEN n * 7 / 3 %% 5 ELSE n * 3 / 2 %% 5 END AS level,
                    n * 3 / 2 %% 5 AS later
               FROM generate_series(1, %(objects)s) AS n, generate_series(1, 2) AS version) AS made
+    ON CONFLICT DO NOTHING
 """
 
 
-def fill(owner_url: str, versions: int) -> None:
-    """Fill two collections, the second with a tenth as many; as the owner, who is held to nothing."""
+def fill(owner_url: str, versions: int, *, analyze: bool = True) -> None:
+    """Fill two collections, the second with a tenth as many, or up to that; as the owner, who is held to nothing.
+
+    Without `analyze` Postgres is told nothing of them, and finds out nothing by itself.
+    """
     with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as connection:
+        if not analyze:
+            connection.execute("ALTER TABLE object_versions SET (autovacuum_enabled = false)")
         for collection, count in ((BIG, versions), (OTHER, versions // 10)):
             for statement in (_PLACES, _COLLECTION, _CLOCK, _VERSIONS):
                 connection.execute(statement.encode(), {"collection": collection, "objects": count // 2})
-        connection.execute("VACUUM (ANALYZE) object_versions")
+        if analyze:
+            connection.execute("VACUUM (ANALYZE) object_versions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +104,33 @@ async def scans(
     table: str = "object_versions",
 ) -> list[Scan]:
     """Run a statement as prepared, planned for any values or for these, and tell how it went through a table."""
-    names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
-    numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found.group(1)) + 1}", statement).replace("%%", "%")
     driver: Any = (await connection.get_raw_connection()).driver_connection
     mode = "force_generic_plan" if generic else "force_custom_plan"
     await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
-    await driver.execute(f"PREPARE looked_at AS {numbered}")
-    given = sql.SQL(", ").join(map(sql.Literal, (values[name] for name in names)))
-    call = sql.SQL("looked_at({})").format(given) if names else sql.SQL("looked_at")
-    cursor = await driver.execute(sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}").format(call))
-    [(plan,)] = await cursor.fetchall()
+    await prepare(connection, "looked_at", statement)
+    found = await prepared_scans(connection, "looked_at", statement, values, table=table)
     await driver.execute("DEALLOCATE looked_at")
+    return found
+
+
+async def prepare(connection: Connection, name: str, statement: str) -> None:
+    """Prepare a statement as the driver does."""
+    names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
+    numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found.group(1)) + 1}", statement).replace("%%", "%")
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute(sql.SQL("PREPARE {} AS ").format(sql.Identifier(name)) + sql.SQL(numbered))
+
+
+async def prepared_scans(
+    connection: Connection, name: str, statement: str, values: Mapping[str, Any], table: str = "object_versions"
+) -> list[Scan]:
+    """Run a statement that was prepared, and tell how it went through a table."""
+    names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
+    given = sql.SQL(", ").join(map(sql.Literal, (values[one] for one in names)))
+    explain = sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}" + ("({})" if names else ""))
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    cursor = await driver.execute(explain.format(sql.Identifier(name), *([given] if names else [])))
+    [(plan,)] = await cursor.fetchall()
     return list(_scans(plan[0]["Plan"], table))
 
 

@@ -140,35 +140,35 @@ async def add_objects(
         return permissions.writable(await again(connection))
 
     collection, _ = permissions.visible(caller)
-    return await store(
+    may = permissions.writable(caller)
+    requested_at = datetime.now(UTC)
+    return await keep(
         database,
-        validators,
-        permissions.writable(caller),
+        may,
         collection.trust_group_id,
-        slices,
+        await validators.judge(slices, may.policy.validation),
+        requested_at=requested_at,
         recheck=target,
         who=audit.client(caller.principal),
     )
 
 
-async def store(
+async def keep(
     database: Database,
-    validators: Validators,
     target: Writable,
     trust_group_id: UUID,
-    slices: Sequence[bytes],
+    verdicts: Sequence[Verdict],
     *,
+    requested_at: datetime,
     recheck: Callable[[Connection], Awaitable[Writable]],
     who: str,
     told: Mapping[str, str] = NOTHING_MORE,
 ) -> Status:
-    """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
+    """Store what is good and new of objects that were judged in one transaction, with the status that tells of it.
 
     `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
     a change of its rules takes the same lock. `who` brings them, and `told` is what the audit is told besides.
     """
-    requested_at = datetime.now(UTC)
-    verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)

@@ -29,6 +29,9 @@ _BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _HOLD = sql.SQL(
     "SET LOCAL taxii.collection = {collection}; SET LOCAL taxii.clearance = {clearance}; SET LOCAL taxii.member = {member}"
 )
+# A page is walked in the order that it is served in. Without statistics Postgres may believe that few rows match, and would
+# rather fetch them all by another index and sort them.
+_IN_ORDER = "SET LOCAL enable_sort = off"
 
 
 async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:
@@ -40,11 +43,16 @@ async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: 
 
 async def hold_to(connection: AsyncConnection, where: Proof) -> None:
     """Hold the rest of the transaction to something else: for the operator's work on several collections."""
-    message = settings(where)
+    message = _held(where)
     await connection.exec_driver_sql(message)
 
 
 def settings(where: Proof) -> str:
+    """Write what a transaction begins with that is held to `where`: a reader's goes through its pages in order."""
+    return f"{_held(where)}; {_IN_ORDER}" if isinstance(where, Readable) else _held(where)
+
+
+def _held(where: Proof) -> str:
     """Write the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
     match where:
         case Readable() | Traceable():

@@ -50,10 +50,15 @@ _POOL_TIMEOUT = 5
 _BAD_OPTION = "invalid connection option"
 _TURN_TIMEOUT = 30
 # A statement that outlives its timeout answers 503: a page costs milliseconds, the largest envelope seconds.
-_SESSION = (
+_LIMITS = (
     "-c timezone=UTC -c jit=off -c max_parallel_workers_per_gather=0 -c statement_timeout=30s -c lock_timeout=30s "
     "-c idle_in_transaction_session_timeout=60s -c application_name=taxii-server"
 )
+# Every statement of a request walks indexes from a few rows to a few others, whatever a table holds. Postgres would know
+# that from statistics, which it doesn't have of what was loaded a minute ago, and has of yesterday for a while: so it is
+# told. One plan a statement then serves all values, and none is planned twice on a connection.
+_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+_SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,
@@ -66,6 +71,15 @@ _TROUBLE = {
     "25006",  # read_only_sql_transaction: we are talking to a standby
     "25P03",  # idle_in_transaction_session_timeout: we took too long ourselves
 }
+
+
+_UNBOUND = "; ".join(
+    (
+        "SET LOCAL statement_timeout = 0",
+        "SET LOCAL plan_cache_mode = auto",
+        *(f"SET LOCAL {one} = on" for one in _WALKING),
+    )
+)
 
 
 class Database:
@@ -178,8 +192,11 @@ def waiting_for_database() -> Iterator[None]:
 
 
 async def take_all_the_time(connection: AsyncConnection) -> None:
-    """Let the rest of the transaction take as long as it takes: for an operator's work on millions of rows."""
-    await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    """Let the rest of the transaction take as long as it takes: for an operator's work on millions of rows.
+
+    Postgres plans it for the values at hand, and may read whole tables.
+    """
+    await connection.exec_driver_sql(_UNBOUND)
     (await driver_of(connection)).patience = None
 
 

@@ -294,7 +294,8 @@ PICKED = statement("""
 """)
 
 # The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
-# unique key and compared side by side; bodies are fetched by the primary key for those that fit.
+# unique key, object by object (OFFSET 0 keeps Postgres from reading the whole key in its order), and compared side by
+# side; bodies are fetched by the primary key for those that fit.
 OF_OBJECTS = statement("""
     WITH visible AS (
         SELECT date_added, stix_id, form, version_at, version, body_bytes,
@@ -303,10 +304,14 @@ OF_OBJECTS = statement("""
                row_number() OVER versions_of_form = 1 AS is_first_of_form,
                form = max(form) OVER (PARTITION BY stix_id) AS is_newest_form,
                form = max(form) OVER (PARTITION BY stix_id, version_at) AS is_newest_twin
-          FROM object_versions
-         WHERE collection_id = :collection AND stix_id = ANY(CAST(:ids AS text[]))
-           AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[])) AND date_added > :since
-           AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
+          FROM unnest(CAST(:ids AS text[])) AS named(id)
+         CROSS JOIN LATERAL (
+               SELECT date_added, stix_id, form, version_at, version, body_bytes
+                 FROM object_versions
+                WHERE collection_id = :collection AND stix_id = named.id
+                  AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[])) AND date_added > :since
+                  AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
+               OFFSET 0) AS of_object
         WINDOW versions AS (PARTITION BY stix_id ORDER BY form, version_at),
                versions_of_form AS (PARTITION BY stix_id, form ORDER BY version_at)
     ), walked AS (

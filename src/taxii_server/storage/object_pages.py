@@ -119,7 +119,8 @@ def _page(rows: Sequence[Row[Any]], *, known: bool = True) -> Page:
 def _statement(want: Filter) -> tuple[TextClause, dict[str, object]]:
     """Choose the statement whose walk fits the filter, and the values that only it takes."""
     if want.ids is not None:
-        return statements.OF_OBJECTS, _picks(want) | {"ids": list(want.ids)}
+        # each once, as types
+        return statements.OF_OBJECTS, _picks(want) | {"ids": list(dict.fromkeys(want.ids))}
     walks: dict[str, object] = {"added_after": want.added_after}
     # Naming the newest form changes nothing about which of its versions is the last: they have no newer form. Naming
     # every form makes one order of them, and its last is the default view's.
