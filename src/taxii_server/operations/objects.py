@@ -33,6 +33,7 @@ from taxii_server.storage import (
     stored_octets,
     stored_versions,
 )
+from taxii_server.storage.object_pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
-    from taxii_server.storage.object_pages import Bounds, Page, Served
+    from taxii_server.storage.object_pages import Bounds
     from taxii_server.storage.replicas import Replicas
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
@@ -67,7 +68,7 @@ class Asked:
 class Answer:
     """One page as it is answered: `next` is None on the last one."""
 
-    versions: tuple[Served, ...]
+    page: Page
     next: str | None
 
 
@@ -94,7 +95,7 @@ async def read_objects(
         Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
-        return Answer((), None)
+        return Answer(Page(()), None)
 
     async def read(connection: Connection) -> Page:
         return await object_pages.page(
@@ -112,13 +113,11 @@ async def read_objects(
             page = await read(connection)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
-    if page.versions and recipient is not None:
-        dates = [version.date_added for version in page.versions]
-        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, dates))
-    if not page.more:
-        return Answer(page.versions, None)
-    following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)
-    return Answer(page.versions, following.encode())
+    if page.dates and recipient is not None:
+        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
+    if not page.more or page.last is None:
+        return Answer(page, None)
+    return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
 
 
 async def add_objects(
