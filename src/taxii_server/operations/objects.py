@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
 from taxii_server.domain import audit, permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn, is_small
 from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
     from taxii_server.storage.object_pages import Bounds
+    from taxii_server.storage.replicas import Replicas
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
@@ -73,14 +75,21 @@ class Answer:
 
 _WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
 _OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
+_LISTS = frozenset({Endpoint.OBJECTS, Endpoint.MANIFEST, Endpoint.VERSIONS})
 
 
 async def read_objects(
-    database: Database, ledger: Ledger, where: Readable, asked: Asked, recipient: Recipient | None
+    database: Database,
+    ledger: Ledger,
+    where: Readable,
+    asked: Asked,
+    recipient: Recipient | None,
+    replicas: Replicas | None = None,
 ) -> Answer:
     """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
-    `recipient` is None where only the head of the answer is sent, which tells of no version.
+    `recipient` is None where only the head of the answer is sent, which tells of no version. A list may be read from one of
+    the replicas; it is the primary's answer all the same, and the ledger is the primary's.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
@@ -88,8 +97,9 @@ async def read_objects(
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
         return Answer(Page(()), None)
-    async with database.read(where) as connection:
-        page = await object_pages.page(
+
+    async def read(connection: Connection) -> Page:
+        return await object_pages.page(
             connection,
             where,
             asked.want,
@@ -97,6 +107,11 @@ async def read_objects(
             asked.bounds,
             bodies=asked.endpoint in _WITH_BODIES,
         )
+
+    page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
+    if page is None:
+        async with database.read(where) as connection:
+            page = await read(connection)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
     if page.dates and recipient is not None:
@@ -158,7 +173,8 @@ async def keep(
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
-        verdicts = await asyncio.to_thread(_admitted, verdicts, target)
+        small = is_small([len(each.body) if isinstance(each, Accepted) else 0 for each in verdicts])
+        verdicts = _admitted(verdicts, target) if small else await asyncio.to_thread(_admitted, verdicts, target)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
 
         async def add(room: int | None) -> tuple[Status, Sequence[Outcome]]:
@@ -170,7 +186,8 @@ async def keep(
                 [(verdict.columns, verdict.body) for verdict in accepted],
                 room,
             )
-            status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            work = partial(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            status = work() if small else await asyncio.to_thread(work)
             await statuses.write(
                 connection,
                 status,

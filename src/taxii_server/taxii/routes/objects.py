@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from taxii_server.web.describing import Component
 
 _COLLECTION = "/{trust_group}/collections/{collection}/"
+_SHORT_BODY = 256 * 1024
 _READ_ERRORS = (400, 403, 404, 406)
 
 
@@ -51,7 +52,7 @@ def router(service: Service) -> APIRouter:
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
-        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient)
+        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient, service.replicas)
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.page.dates), more=answer.next is not None)
         return answer, query
@@ -84,7 +85,7 @@ def router(service: Service) -> APIRouter:
             service.validators,
             caller,
             calls.again(service, request, caller),
-            await asyncio.to_thread(cut, body),
+            cut(body) if len(body) <= _SHORT_BODY else await asyncio.to_thread(cut, body),
         )
         note(
             request,
