@@ -17,7 +17,7 @@ HIDDEN = "least(superseded_level, newer_form_level)"
 NEWER = "newer_form_level"
 ORDER = ["date_added", "form"]
 ORDER_OF_TYPE = ["date_added", "superseded_level"]
-INDEXES = (
+INDEXES: tuple[tuple[str, list[str | sa.TextClause], str], ...] = (
     ("latest", ["collection_id", "level", sa.text(HIDDEN), *ORDER], f"{HIDDEN} > level"),
     ("latest_of_type", ["collection_id", "stix_type", "level", sa.text(HIDDEN), *ORDER_OF_TYPE], f"{HIDDEN} > level"),
     ("newest_form", ["collection_id", "level", NEWER, *ORDER], f"{NEWER} > level"),
