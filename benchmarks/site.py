@@ -15,6 +15,7 @@ from base64 import b64encode
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -29,7 +30,9 @@ from taxii_server.storage.engine import Database
 from taxii_server.web import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from taxii_server.storage.embedded import DatabaseUrls
 
 _ROOT = Path(__file__).parent.parent
 _MEMBERS = 16
@@ -49,6 +52,8 @@ class Site:
     postmaster: int
     credentials: list[tuple[str, str]]
     """Client ids and secrets, of members by turns."""
+    environment: dict[str, str]
+    """What commands run with."""
 
     def path(self, validation: str) -> str:
         """Give the path of one of the two collections' objects."""
@@ -72,13 +77,31 @@ class Site:
 
 
 @contextmanager
-def running(workers: int, members: int = _MEMBERS, **settings: str) -> Iterator[Site]:
-    """Start everything; stop it on leaving."""
+def running(
+    workers: int,
+    members: int = _MEMBERS,
+    *,
+    kept_in: Path | None = None,
+    postgres: Mapping[str, str] | None = None,
+    more: int = 0,
+    **settings: str,
+) -> Iterator[Site]:
+    """Start everything; stop it on leaving.
+
+    Data goes with it, unless it is `kept_in` a folder. `postgres` are parameters of PostgreSQL, `more` is how many
+    collections there are besides the two.
+    """
     with ExitStack() as stack:
-        folder = Path(
+        folder = kept_in or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="taxii-bench-", ignore_cleanup_errors=True))
         )
+        folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
+        if postgres:
+            # some count from the next start on
+            with embedded.running(folder / "data") as urls, psycopg.connect(_superuser(urls), autocommit=True) as admin:
+                for name, value in postgres.items():
+                    admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         urls = stack.enter_context(embedded.running(folder / "data"))
         migrations.upgrade(urls.owner)
         environment = os.environ | {
@@ -90,7 +113,7 @@ def running(workers: int, members: int = _MEMBERS, **settings: str) -> Iterator[
             "PYTHONPATH": f"{_ROOT / 'src'}",
         }
         environment |= settings
-        (folder / "alliance.yaml").write_text(_alliance(members))
+        (folder / "alliance.yaml").write_text(_alliance(members, more))
         subprocess.run(
             [*_CLI, "apply", folder / "alliance.yaml"], env=environment, check=True, stdout=subprocess.DEVNULL
         )
@@ -101,8 +124,7 @@ def running(workers: int, members: int = _MEMBERS, **settings: str) -> Iterator[
         owner = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(owner) as connection:
             started_by = _parent(connection.info.backend_pid)
-        superuser = make_url(owner).set(username="postgres").render_as_string(hide_password=False)
-        yield Site(Target(url), owner, superuser, pid, started_by, issued)
+        yield Site(Target(url), owner, _superuser(urls), pid, started_by, issued, environment)
 
 
 @contextmanager
@@ -171,11 +193,24 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
     drain.wait(30)
 
 
-def _alliance(members: int) -> str:
+def more_collection(number: int) -> str:
+    """Give the id of one of those besides the two."""
+    return f"22222222-0000-4000-8000-{number:012}"
+
+
+def _superuser(urls: DatabaseUrls) -> str:
+    return make_url(urls.owner).set(drivername="postgresql", username="postgres").render_as_string(hide_password=False)
+
+
+def _alliance(members: int, more: int) -> str:
     grants = ", ".join(f"bank-{number}: [read, write]" for number in range(members))
     collections = "".join(
         f"      - {{alias: {alias}, id: {place}, title: {alias}, validation: {alias}, grants: {{{grants}}}}}\n"
         for alias, place in COLLECTIONS.items()
+    ) + "".join(
+        f"      - {{alias: more-{number}, id: {more_collection(number)}, title: More {number}, "
+        "validation: structural, grants: {bank-0: [read, write], bank-1: [read, write]}}\n"
+        for number in range(more)
     )
     banks = "".join(f"  bank-{number}: {{name: Bank {number}, kind: bank}}\n" for number in range(members))
     return f"trust_groups:\n  fraud:\n    title: Fraud\n    collections:\n{collections}members:\n{banks}"
@@ -183,10 +218,11 @@ def _alliance(members: int) -> str:
 
 async def _issue(url: str, members: int) -> list[tuple[str, str]]:
     logs.configure("json", "warning")
+    run = token_hex(3)  # data that is kept has the clients of runs before
     database = Database(url)
     try:
         issued = [
-            await clients.issue(database, member=f"bank-{number % members}", name=f"siem-{number}", rights=BOTH)
+            await clients.issue(database, member=f"bank-{number % members}", name=f"siem-{number}-{run}", rights=BOTH)
             for number in range(64)
         ]
     finally:

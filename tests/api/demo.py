@@ -6,6 +6,7 @@ import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -101,7 +102,7 @@ async def _fill(url: str, settings: Settings) -> dict[str, IssuedClient]:
         await alliance.apply(database, alliance_file.parse(f"{text}  visitor: {{name: Visitor}}\n"))
         for one in demo_objects.contributions():
             await transfer.import_objects(
-                database, judges, collection=one.collection, member=one.member, body=one.bundle()
+                database, judges, collection=one.collection, member=one.member, file=BytesIO(one.bundle())
             )
         return {
             name: await clients.issue(database, member=member, name=name, rights=rights)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def add(environment: dict[str, str], alliance: Path) -> Add:
                     _InThisProcess(1, max_object_length=1),
                     collection=to,
                     member=member,
-                    body=json.dumps({"objects": objects}).encode(),
+                    file=BytesIO(json.dumps({"objects": objects}).encode()),
                 )
             finally:
                 await db.close()

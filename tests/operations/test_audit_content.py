@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -82,7 +83,7 @@ async def scene(module_database_urls: DatabaseUrls) -> AsyncIterator[Scene]:
     await alliance.apply(db, alliance_file.parse(FILE))
 
     async def add(*objects: dict[str, Any], to: str = COLLECTION) -> None:
-        await transfer.import_objects(db, judges, collection=to, member="north-bank", body=envelope(*objects))
+        await transfer.import_objects(db, judges, collection=to, member="north-bank", file=BytesIO(envelope(*objects)))
 
     some = [indicator(id=stix_id("indicator", number)) for number in range(8)]
     later = {**some[0], "modified": "2025-01-01T00:00:00.000Z"}
@@ -312,7 +313,9 @@ async def test_a_server_at_work_is_no_flaw(fresh_database_urls: DatabaseUrls, ro
         nonlocal recalled
         while not done.is_set():
             some = [ipv4(id=f"ipv4-addr--{uuid4()}") for _ in range(5)]
-            await transfer.import_objects(db, judges, collection=name, member="north-bank", body=envelope(*some))
+            await transfer.import_objects(
+                db, judges, collection=name, member="north-bank", file=BytesIO(envelope(*some))
+            )
             await operator_recalls.recall(db, collection=name, stix_id=some[0]["id"], reason=None)
             recalled += 1
 
@@ -335,6 +338,7 @@ async def test_a_server_at_work_is_no_flaw(fresh_database_urls: DatabaseUrls, ro
 
 WRITER = """
 import asyncio, sys
+from io import BytesIO
 from taxii_server.operations import clients, transfer
 from taxii_server.operations.validation import Validators
 from taxii_server.storage.engine import Database
@@ -348,7 +352,7 @@ async def main():
     async def pushing(collection):
         while True:
             some = [indicator(id=f"indicator--{uuid4()}") for _ in range(20)]
-            await transfer.import_objects(db, judges, collection=collection, member="north-bank", body=envelope(*some))
+            await transfer.import_objects(db, judges, collection=collection, member="north-bank", file=BytesIO(envelope(*some)))
             print("done", flush=True)
 
     async def issuing():

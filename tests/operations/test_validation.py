@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -52,6 +52,11 @@ async def refusal(pool: Validators, found: Stix | bytes, how: Validation = Valid
     judged = await verdict(pool, found, how)
     assert isinstance(judged, Rejected)
     return judged.message
+
+
+def doubtful(**over: Any) -> Stix:
+    """An object that no glance is enough for: the processes judge it."""
+    return factories.malware(granular_markings=[{"lang": "en", "selectors": ["name"]}], **over)
 
 
 def processes_of(pool: Validators) -> list[int]:
@@ -178,7 +183,7 @@ async def test_many_equal_names_cost_time_in_proportion(validators: Validators, 
 
 async def test_a_big_push_does_not_stall_the_event_loop() -> None:
     """A big push must not stall the pollers: while two thousand objects are judged the loop stays free."""
-    body = envelope(*[factories.indicator(id=stix_id("indicator", number)) for number in range(2000)])
+    body = envelope(*[doubtful(id=stix_id("malware", number)) for number in range(2000)])
     pool = Validators(1, max_object_length=MAX_OBJECT_LENGTH)
     await pool.warm()
     lags: list[float] = []
@@ -203,10 +208,10 @@ async def test_a_big_push_does_not_stall_the_event_loop() -> None:
 @pytest.mark.slow
 async def test_a_small_push_is_not_kept_waiting_by_a_big_one(validators: Validators) -> None:
     """Chunks of all pushes take turns: one object is judged long before the two thousand that came first."""
-    big = [as_json(factories.indicator())] * 2000
+    big = [as_json(doubtful())] * 2000
     first = asyncio.create_task(validators.judge(big, Validation.STRICT))
     await asyncio.sleep(0.05)
-    await verdict(validators, factories.malware())
+    await verdict(validators, doubtful())
     assert not first.done()
     assert len(await first) == len(big)
 
@@ -214,7 +219,7 @@ async def test_a_small_push_is_not_kept_waiting_by_a_big_one(validators: Validat
 async def test_an_object_that_takes_too_long_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern whose cost grows with the square of its length is interrupted; the objects around it are judged."""
     pool = Validators(1, max_object_length=MAX_OBJECT_LENGTH, seconds_an_object=0.3)
-    slow, plain = as_json(factories.indicator(pattern="['" + "\\'" * 20_000)), as_json(factories.malware())
+    slow, plain = as_json(factories.indicator(pattern="['" + "\\'" * 20_000)), as_json(doubtful())
     refused = Rejected(
         stix_id("indicator"),
         factories.WHEN,
@@ -243,17 +248,14 @@ async def test_when_a_process_dies_the_next_request_finds_new_ones() -> None:
     await pool.warm()
     try:
         before = processes_of(pool)
-        pushes = [
-            asyncio.create_task(pool.judge([as_json(factories.indicator())] * 3000, Validation.STRICT))
-            for _ in range(4)
-        ]
+        pushes = [asyncio.create_task(pool.judge([as_json(doubtful())] * 3000, Validation.STRICT)) for _ in range(4)]
         await asyncio.sleep(0.1)
         given_up = pushes.pop()
         given_up.cancel()
         os.kill(before[0], signal.SIGKILL)
         for outcome in await asyncio.gather(*pushes, return_exceptions=True):
             assert isinstance(outcome, ValidatorsGone)
-        assert isinstance(await verdict(pool, factories.malware()), Accepted)
+        assert isinstance(await verdict(pool, doubtful()), Accepted)
         assert not set(before) & set(processes_of(pool))
     finally:
         pool.close()
@@ -268,24 +270,25 @@ async def test_an_idle_process_that_dies_is_replaced() -> None:
         os.kill(processes_of(pool)[0], signal.SIGKILL)
         await asyncio.sleep(0.5)
         with pytest.raises(ValidatorsGone):
-            await verdict(pool, factories.malware())
-        assert isinstance(await verdict(pool, factories.malware()), Accepted)
+            await verdict(pool, doubtful())
+        assert isinstance(await verdict(pool, doubtful()), Accepted)
     finally:
         pool.close()
 
 
 async def test_a_request_that_is_given_up_leaves_the_pool_usable(validators: Validators) -> None:
     """A push whose client went away stops taking turns."""
-    big = asyncio.create_task(validators.judge([as_json(factories.indicator())] * 5000, Validation.STRICT))
+    big = asyncio.create_task(validators.judge([as_json(doubtful())] * 5000, Validation.STRICT))
     await asyncio.sleep(0.05)
     big.cancel()
     with pytest.raises(asyncio.CancelledError):
         await big
     async with asyncio.timeout(5):
-        assert isinstance(await verdict(validators, factories.malware()), Accepted)
+        assert isinstance(await verdict(validators, doubtful()), Accepted)
 
 
-async def test_a_closed_pool_takes_no_work() -> None:
+@pytest.mark.parametrize("one", [doubtful(), factories.malware()], ids=["to be judged", "certain"])
+async def test_a_closed_pool_takes_no_work(one: Stix) -> None:
     """While the server shuts down, a push is told to come again."""
     pool = Validators(1, max_object_length=MAX_OBJECT_LENGTH)
     await pool.warm()
@@ -293,7 +296,7 @@ async def test_a_closed_pool_takes_no_work() -> None:
     pool.close()
     assert not any(map(alive, processes))
     with pytest.raises(ValidatorsGone):
-        await verdict(pool, factories.malware())
+        await verdict(pool, one)
 
 
 PARENT: Final = """
@@ -336,7 +339,7 @@ async def test_children_give_way_and_stay_through_an_interrupt(validators: Valid
     (child,) = processes_of(validators)
     assert os.getpriority(os.PRIO_PROCESS, child) > os.getpriority(os.PRIO_PROCESS, 0)
     os.kill(child, signal.SIGINT)
-    assert isinstance(await verdict(validators, factories.malware()), Accepted)
+    assert isinstance(await verdict(validators, doubtful()), Accepted)
     assert processes_of(validators) == [child]
 
 

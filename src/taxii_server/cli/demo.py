@@ -8,6 +8,7 @@ import shlex
 from dataclasses import replace
 from functools import partial
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -70,7 +71,9 @@ def _unwatched(here: Place) -> Place:
 async def _push(db: Database, here: Place) -> None:
     async with validators(here.settings) as judges:
         for one in demo_objects.contributions():
-            await transfer.import_objects(db, judges, collection=one.collection, member=one.member, body=one.bundle())
+            await transfer.import_objects(
+                db, judges, collection=one.collection, member=one.member, file=BytesIO(one.bundle())
+            )
 
 
 def _clients(here: Place, file: Path) -> tuple[IssuedClient, IssuedClient]:

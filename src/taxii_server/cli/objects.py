@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -31,10 +32,10 @@ def import_files(
     """Add the objects of STIX bundles or TAXII envelopes to a collection, in a member's name.
 
     Each object is judged and stored or refused by itself; one that is there already is no fault, so an import that was
-    stopped is simply run again. Exits with 1 if an object was refused.
+    stopped is simply run again: it passes over what it stored before. Exits with 1 if an object was refused.
     """
     report: Imported | None = None
-    with context.place() as here, output.progress("objects") as progress:
+    with context.place() as here, output.reading(sum(map(_size, files))) as progress:
         here.need_schema()
 
         async def add(db: Database) -> Imported | None:
@@ -42,17 +43,19 @@ def import_files(
             async with validators(here.settings) as judges:
                 for file in files:
                     try:
-                        done = await transfer.import_objects(
-                            db,
-                            judges,
-                            collection=collection,
-                            member=member,
-                            body=_read(file),
-                            report=done,
-                            progress=progress,
-                        )
+                        with _reading(file) as opened:
+                            done = await transfer.import_objects(
+                                db,
+                                judges,
+                                collection=collection,
+                                member=member,
+                                file=opened,
+                                report=done,
+                                progress=progress.of_next(),
+                            )
                     except BadBody as error:
-                        raise OperatorError(f"{file} is no bundle or envelope: {error.message}") from error
+                        stored = f" ({progress.objects} objects before that were looked at)" if progress.objects else ""
+                        raise OperatorError(f"{file} is no bundle or envelope: {error.message}{stored}") from error
             return done
 
         report = here.run(add)
@@ -66,19 +69,34 @@ def import_files(
         raise typer.Exit(output.REFUSED)
 
 
-def _read(file: Path) -> bytes:
+def _size(file: Path) -> int:
     try:
-        return file.read_bytes()
+        return file.stat().st_size
     except OSError as error:
-        raise OperatorError(f"{file} can't be read: {error.strerror}") from error
+        raise _unreadable(file, error) from error
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[BinaryIO]:
+    try:
+        with file.open("rb") as opened:
+            yield opened
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> OperatorError:
+    return OperatorError(f"{file} can't be read: {error.strerror}")
 
 
 def _show(report: Imported) -> None:
     for one in report.refused:
         output.note(f"refused {one.id} {one.version}: {one.message}")
+    if report.refused_besides:
+        output.note(f"… and {report.refused_besides} more")
     print(
         f"{report.collection}: {report.stored} stored, {report.already_there} already there, "
-        f"{len(report.refused)} refused"
+        f"{len(report.refused) + report.refused_besides} refused"
     )
 
 

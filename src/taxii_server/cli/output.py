@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -15,7 +16,16 @@ from uuid import UUID
 import typer
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +39,7 @@ UNAVAILABLE: Final = 3
 FOUND_SOMETHING: Final = 4
 
 _WIDE: Final = 400
+_SECONDS_BETWEEN_LINES: Final = 10.0
 _GAP: Final = 2
 """Between two columns, as rich sets them."""
 
@@ -145,6 +156,52 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
             bar.update(task, completed=count, total=total)
 
         yield done
+
+
+class Reading:
+    """How far files are: told to a terminal as a bar, and to whatever else stderr is by a line now and then."""
+
+    def __init__(self, octets: int, show: Callable[[int, int, str], None] | None) -> None:
+        """Take the size of all files together, and what shows octets, of how many, and words; None for lines."""
+        self.objects = 0
+        self._octets = octets
+        self._show = show
+        self._begun = self._told = time.monotonic()
+        self._before = (0, 0)
+        self._now = (0, 0)
+
+    def of_next(self) -> Callable[[int, int], None]:
+        """Give what is called with the objects that are done and the octets that were read of the next file."""
+        self._before = before = (self._before[0] + self._now[0], self._before[1] + self._now[1])
+
+        def done(objects: int, octets: int) -> None:
+            self._now = (objects, octets)
+            self.objects = before[0] + objects
+            now = time.monotonic()
+            rate = self.objects / max(now - self._begun, 0.001)
+            words = f"{self.objects:,} objects, {rate:,.0f} a second"
+            if self._show is not None:
+                self._show(before[1] + octets, self._octets, words)
+            elif now - self._told > _SECONDS_BETWEEN_LINES:
+                self._told = now
+                note(f"{words}, {100 * (before[1] + octets) // max(1, self._octets)} % read")
+
+        return done
+
+
+@contextmanager
+def reading(octets: int) -> Iterator[Reading]:
+    """Show on stderr how far files of so many octets are read, how many objects are done, and how fast."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Reading(octets, None)
+        return
+    columns = (SpinnerColumn(), BarColumn(), DownloadColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=octets)
+        yield Reading(
+            octets, lambda done, total, words: bar.update(task, completed=done, total=total, description=words)
+        )
 
 
 def duration(text: str) -> timedelta:

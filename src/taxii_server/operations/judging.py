@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from taxii_server.domain import stix_objects
 from taxii_server.domain.stix_objects import Columns, NotJson, Refused
+from taxii_server.operations import certain
 from taxii_server.operations.parenthood import when_parent_ends
 
 MOST_SECONDS_AN_OBJECT: Final = 5.0
@@ -29,10 +30,14 @@ _CHILD_GIVES_UP_AFTER = 120.0
 _NICENESS = 10
 
 
+Judged: TypeAlias = Columns | tuple[str | None, str | None, str]
+"""What was found of one object: its columns, or id, version and why it is refused."""
+
+
 class Outcome(NamedTuple):
     """What a child found, up to the first slice that is no JSON or until its time was up."""
 
-    judged: list[Columns | tuple[str | None, str | None, str]]
+    judged: list[Judged]
     not_json: str | None
     inexplicable: list[str]
     seconds: float
@@ -69,7 +74,7 @@ def say_who() -> int:
 def judge(slices: list[bytes], *, strict: bool) -> Outcome:
     """Judge the slices one after the other, as many as the time of a chunk allows."""
     began = time.process_time()
-    judged: list[Columns | tuple[str | None, str | None, str]] = []
+    judged: list[Judged] = []
     inexplicable: list[str] = []
     not_json: str | None = None
     faulthandler.dump_traceback_later(_CHILD_GIVES_UP_AFTER, exit=True)
@@ -85,7 +90,26 @@ def judge(slices: list[bytes], *, strict: bool) -> Outcome:
     return Outcome(judged, not_json, inexplicable, time.process_time() - began)
 
 
-def _judge_one(octets: bytes, inexplicable: list[str], *, strict: bool) -> Columns | tuple[str | None, str | None, str]:
+def at_a_glance(octets: bytes, *, strict: bool) -> Judged | None:
+    """Judge a short object where it takes no more than reading it; None says nothing. Any process may do it.
+
+    Raises:
+        NotJson: if it isn't JSON.
+    """
+    known = certain.read(octets)
+    if known is not None or strict:
+        return known
+    parsed = stix_objects.parse(octets)
+    try:
+        return stix_objects.columns(parsed)
+    except Refused as refused:
+        return stix_objects.shown_id(parsed.value), stix_objects.shown_version(parsed.value), str(refused)
+
+
+def _judge_one(octets: bytes, inexplicable: list[str], *, strict: bool) -> Judged:
+    known = certain.read(octets)
+    if known is not None:
+        return known
     read: list[Any] = []
 
     def look() -> Columns:

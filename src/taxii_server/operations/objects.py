@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
 from taxii_server.domain import audit, permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn, is_small
 from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
@@ -33,6 +34,7 @@ from taxii_server.storage import (
     stored_octets,
     stored_versions,
 )
+from taxii_server.storage.object_pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
-    from taxii_server.storage.object_pages import Bounds, Served
+    from taxii_server.storage.object_pages import Bounds
+    from taxii_server.storage.replicas import Replicas
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
@@ -79,8 +82,11 @@ class Asked:
 class Answer:
     """One page as it is answered: `next` is None on the last one."""
 
-    versions: tuple[Served, ...]
+    page: Page
     next: str | None
+
+
+_LISTS = frozenset({Endpoint.OBJECTS, Endpoint.MANIFEST, Endpoint.VERSIONS})
 
 
 async def read_objects(
@@ -91,11 +97,13 @@ async def read_objects(
     recipient: Recipient | None,
     *,
     last_added: datetime | None = None,
+    replicas: Replicas | None = None,
 ) -> Answer:
     """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
     `recipient` is None where only the head of the answer is sent, which tells of no version. `last_added` is the last date that
     the collection's clock had given out when the caller was looked up: what was added up to then is all that the page need hold.
+    A list may be read from one of the replicas; it is the primary's answer all the same, and the ledger is the primary's.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
@@ -103,24 +111,28 @@ async def read_objects(
     """
     nothing = asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT
     if nothing or asked.begins_after(last_added):
-        return Answer((), None)
-    page = await object_pages.page(
-        database,
-        where,
-        asked.want,
-        asked.position,
-        asked.bounds,
-        bodies=asked.endpoint in _WITH_BODIES,
-    )
+        return Answer(Page(()), None)
+
+    async def read(through: Connection | Database) -> Page:
+        return await object_pages.page(
+            through,
+            where,
+            asked.want,
+            asked.position,
+            asked.bounds,
+            bodies=asked.endpoint in _WITH_BODIES,
+        )
+
+    page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
+    if page is None:
+        page = await read(database)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
-    if page.versions and recipient is not None:
-        dates = [version.date_added for version in page.versions]
-        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, dates))
-    if not page.more:
-        return Answer(page.versions, None)
-    following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)
-    return Answer(page.versions, following.encode())
+    if page.dates and recipient is not None:
+        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
+    if not page.more or page.last is None:
+        return Answer(page, None)
+    return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
 
 
 async def add_objects(
@@ -142,40 +154,41 @@ async def add_objects(
         return permissions.writable(await again(connection))
 
     collection, _ = permissions.visible(caller)
-    return await store(
+    may = permissions.writable(caller)
+    requested_at = datetime.now(UTC)
+    return await keep(
         database,
-        validators,
-        permissions.writable(caller),
+        may,
         collection.trust_group_id,
-        slices,
+        await validators.judge(slices, may.policy.validation),
+        requested_at=requested_at,
         recheck=target,
         who=audit.client(caller.principal),
     )
 
 
-async def store(
+async def keep(
     database: Database,
-    validators: Validators,
     target: Writable,
     trust_group_id: UUID,
-    slices: Sequence[bytes],
+    verdicts: Sequence[Verdict],
     *,
+    requested_at: datetime,
     recheck: Callable[[Connection], Awaitable[Writable]],
     who: str,
     told: Mapping[str, str] = NOTHING_MORE,
 ) -> Status:
-    """Judge objects, then store what is good and new of them in one transaction, with the status that tells of it.
+    """Store what is good and new of objects that were judged in one transaction, with the status that tells of it.
 
     `recheck` is asked under the collection's lock whether the right still stands, and what the collection asks by now:
     a change of its rules takes the same lock. `who` brings them, and `told` is what the audit is told besides.
     """
-    requested_at = datetime.now(UTC)
-    verdicts = await validators.judge(slices, target.policy.validation)
     status_id = uuid4()
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
-        verdicts = await asyncio.to_thread(_admitted, verdicts, target)
+        small = is_small([len(each.body) if isinstance(each, Accepted) else 0 for each in verdicts])
+        verdicts = _admitted(verdicts, target) if small else await asyncio.to_thread(_admitted, verdicts, target)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
 
         async def add(room: int | None) -> tuple[Status, Sequence[Outcome]]:
@@ -187,7 +200,8 @@ async def store(
                 [(verdict.columns, verdict.body) for verdict in accepted],
                 room,
             )
-            status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            work = partial(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            status = work() if small else await asyncio.to_thread(work)
             await statuses.write(
                 connection,
                 status,

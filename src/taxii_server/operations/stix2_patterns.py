@@ -1,7 +1,6 @@
 """Whether a pattern is a STIX pattern: held against the OASIS grammar itself, and its hashes against their lengths.
 
-Most patterns are plain comparisons, which a regular expression knows for certain in a hundredth of the grammar's time;
-what it doesn't know is for the grammar to judge.
+Most patterns are plain comparisons, which need no grammar (`plain_patterns`).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from stix2patterns.v21.validator import ValidationListener as Qualifiers21
 
 from taxii_server.domain.stix_objects import Form, Refused
 from taxii_server.domain.words import quoted, short
+from taxii_server.operations.plain_patterns import is_plain
 
 _HASHES = {
     name.replace("-", ""): re.compile(f"[0-9a-fA-F]{{{digits}}}")
@@ -44,20 +44,6 @@ _HASHES = {
     }.items()
 }
 
-# the keywords of both grammars are in capitals, but for these two; what stands below `hashes` may need a certain length
-_NAME = r"(?!(?:true|false|hashes)\b)[a-z][a-z0-9_]*+"
-_TYPE = r"(?!(?:true|false)\b)[a-z][a-z0-9-]*+"
-# any character but a quote and a backslash would do; these need no thought
-_TEXT = r"'[ !-&(-\[\]-~]*+'"
-_HASH = "|".join(
-    f"{name} !?= '[0-9a-fA-F]{{{digits}}}'"
-    for name, digits in {"MD5": 32, "'MD5'": 32, "'SHA-1'": 40, "'SHA-256'": 64, "'SHA-512'": 128}.items()
-)
-_VALUE = rf"(?:!?=|LIKE|MATCHES) {_TEXT}|!?= (?:0|[1-9][0-9]{{0,17}}+)"
-_COMPARISON = rf"{_TYPE}:(?:{_NAME}\.)*+(?:hashes\.(?:{_HASH})|{_NAME} (?:{_VALUE}))"
-_OBSERVATION = rf"\[{_COMPARISON}(?: (?:AND|OR) {_COMPARISON})*+\]"
-_PLAIN = re.compile(f"{_OBSERVATION}(?: (?:AND|OR) {_OBSERVATION})*+")
-
 
 def check_pattern(pattern: str, form: Form) -> None:
     """Hold a pattern against the grammar of the given form, and its hashes against their lengths.
@@ -67,11 +53,6 @@ def check_pattern(pattern: str, form: Form) -> None:
     """
     if not is_plain(pattern):
         check_by_grammar(pattern, form)
-
-
-def is_plain(pattern: str) -> bool:
-    """Whether the pattern is certainly valid in both forms; False says nothing."""
-    return _PLAIN.fullmatch(pattern) is not None
 
 
 def check_by_grammar(pattern: str, form: Form) -> None:

@@ -1,7 +1,8 @@
-"""Has the objects of an envelope judged by processes of their own.
+"""Has the objects of an envelope judged, by processes of their own where that takes time.
 
-The web worker never parses an object: it cuts the body into exact byte slices (`envelopes`), a child reads each slice
-once and gives back its columns, or why it was refused (`judging`). So a big push costs the pollers no more than the
+The web worker cuts the body into exact byte slices (`envelopes`). Of a small envelope it judges by itself what needs no
+more than a glance: handing it over would cost more. The rest, and all of a larger one, is read by a child, once, which
+gives back each object's columns, or why it was refused (`judging`). So a big push costs the pollers no more than the
 cutting, and the children run at a lower priority. Work goes out in small chunks, few at a time, so that a small push is
 not kept waiting by a big one; a push that takes more than `MOST_SECONDS_A_PUSH` in all has the rest of its objects
 refused.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -23,13 +25,24 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from taxii_server.domain.access import Validation
+from taxii_server.domain.additions import is_small
 from taxii_server.domain.errors import BadBody, ValidatorsGone
-from taxii_server.domain.stix_objects import Columns
-from taxii_server.operations.judging import MOST_SECONDS_AN_OBJECT, Outcome, become_a_validator, judge, say_who
+from taxii_server.domain.stix_objects import Columns, NotJson
+from taxii_server.operations.judging import (
+    MOST_SECONDS_AN_OBJECT,
+    Judged,
+    Outcome,
+    at_a_glance,
+    become_a_validator,
+    judge,
+    say_who,
+)
 
 MOST_SECONDS_A_PUSH: Final = 60.0
 """Processor time of all the objects of one envelope."""
 
+_SHORT = 16 * 1024
+_TURN_SECONDS = 0.001
 _CHUNK_OBJECTS = 64
 _CHUNK_OCTETS = 256 * 1024
 
@@ -103,9 +116,14 @@ class Validators:
             BadBody: if a slice isn't JSON, since then the envelope wasn't either.
             ValidatorsGone: if a process died; the next request finds new ones.
         """
-        pool = await self._running()
+        self._refuse_if_closed()
         push = _Push(slices, validation, self._max_object_length)
-        under_way: dict[asyncio.Future[Outcome], range] = {}
+        if is_small([len(each) for each in slices]):
+            await push.glance()
+        if push.is_judged:
+            return push.verdicts()
+        pool = await self._running()
+        under_way: dict[asyncio.Future[Outcome], Sequence[int]] = {}
         try:
             while True:
                 # one more than there are processes, so that none waits for its next chunk
@@ -132,11 +150,14 @@ class Validators:
 
     async def _running(self) -> ProcessPoolExecutor:
         async with self._starting:
-            if self._closed:
-                raise ValidatorsGone("the server is shutting down")
+            self._refuse_if_closed()
             if self._pool is None:
                 self._pool = await asyncio.to_thread(self._start)
             return self._pool
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ValidatorsGone("the server is shutting down")
 
     def _start(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
@@ -172,11 +193,32 @@ class _Push:
         self._slices = slices
         self._max_object_length = max_object_length
         self._verdicts: list[Verdict | None] = [None] * len(slices)
-        self._left_over: deque[range] = deque()
+        self._left_over: deque[Sequence[int]] = deque()
         self._chunks = self._cut_chunks()
         self._seconds = 0.0
 
-    def next_chunk(self) -> range | None:
+    async def glance(self) -> None:
+        """Judge here what needs no more than a glance, and let others have their turn meanwhile."""
+        short = min(_SHORT, self._max_object_length)
+        turn = time.perf_counter() + _TURN_SECONDS
+        for position, octets in enumerate(self._slices):
+            if len(octets) <= short:
+                if time.perf_counter() > turn:
+                    await asyncio.sleep(0)
+                    turn = time.perf_counter() + _TURN_SECONDS
+                try:
+                    judged = at_a_glance(octets, strict=self.strict)
+                except NotJson as error:
+                    raise _not_json(position, error) from error
+                if judged is not None:
+                    self._note(position, judged)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is a verdict on every object."""
+        return None not in self._verdicts
+
+    def next_chunk(self) -> Sequence[int] | None:
         """Give the positions of the next slices to send; None when all are sent."""
         chunk = self._left_over.popleft() if self._left_over else next(self._chunks, None)
         while chunk is not None and self._seconds > MOST_SECONDS_A_PUSH:
@@ -186,14 +228,12 @@ class _Push:
             chunk = self._left_over.popleft() if self._left_over else next(self._chunks, None)
         return chunk
 
-    def take(self, chunk: range, outcome: Outcome) -> None:
+    def take(self, chunk: Sequence[int], outcome: Outcome) -> None:
         """Note what a child found; what it left for want of time goes out again."""
         for position, judged in zip(chunk, outcome.judged, strict=False):
-            self._verdicts[position] = (
-                Accepted(judged, self._slices[position]) if isinstance(judged, Columns) else Rejected(*judged)
-            )
+            self._note(position, judged)
         if outcome.not_json is not None:
-            raise BadBody(f"objects[{chunk[len(outcome.judged)]}] is not JSON: {outcome.not_json}")
+            raise _not_json(chunk[len(outcome.judged)], outcome.not_json)
         if len(outcome.judged) < len(chunk):
             self._left_over.append(chunk[len(outcome.judged) :])
         self._seconds += outcome.seconds
@@ -204,21 +244,32 @@ class _Push:
         """Give all verdicts, in order."""
         return [verdict for verdict in self._verdicts if verdict is not None]
 
-    def _cut_chunks(self) -> Iterator[range]:
-        start = octets = 0
+    def _note(self, position: int, judged: Judged) -> None:
+        self._verdicts[position] = (
+            Accepted(judged, self._slices[position]) if isinstance(judged, Columns) else Rejected(*judged)
+        )
+
+    def _cut_chunks(self) -> Iterator[Sequence[int]]:
+        chunk: list[int] = []
+        octets = 0
         for position, octets_here in enumerate(map(len, self._slices)):
-            too_large = octets_here > self._max_object_length
-            if too_large or position - start == _CHUNK_OBJECTS or octets + octets_here > _CHUNK_OCTETS:
-                if position > start:
-                    yield range(start, position)
-                start, octets = position, 0
-            octets += octets_here
-            if too_large:
+            if self._verdicts[position] is not None:
+                continue
+            if octets_here > self._max_object_length:
                 message = f"is larger than this server takes: {octets_here} octets, at most {self._max_object_length}"
                 self._verdicts[position] = Rejected(None, None, message)
-                start, octets = position + 1, 0
-        if start < len(self._slices):
-            yield range(start, len(self._slices))
+                continue
+            if chunk and (len(chunk) == _CHUNK_OBJECTS or octets + octets_here > _CHUNK_OCTETS):
+                yield chunk
+                chunk, octets = [], 0
+            chunk.append(position)
+            octets += octets_here
+        if chunk:
+            yield chunk
+
+
+def _not_json(position: int, why: object) -> BadBody:
+    return BadBody(f"objects[{position}] is not JSON: {why}")
 
 
 @contextmanager

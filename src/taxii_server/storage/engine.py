@@ -26,7 +26,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
@@ -61,7 +61,7 @@ _LIMITS = (
 # Every statement of a request walks indexes from a few rows to a few others, whatever a table holds. Postgres would know
 # that from statistics, which it doesn't have of what was loaded a minute ago, and has of yesterday for a while: so it is
 # told. One plan a statement then serves all values, and none is planned twice on a connection.
-_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_incremental_sort")
 _SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
 # of the lanes of what is read; pages are walked in the order that they are served in (`bounds`)
 _READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off"
@@ -92,35 +92,21 @@ class Database:
     """One Postgres, as the server's role. Make one per process and `close` it."""
 
     def __init__(self, url: str, *, connections: int = 10, patience: float | None = None) -> None:
-        """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet.
+        """Take a `postgresql+psycopg://` URL and the most connections to hold, three at least; nothing is opened yet.
 
         `patience` is how many seconds a statement may go unanswered.
         """
         patience = silence.PATIENCE if patience is None else patience
-        self._open = silence.opener(patience)
-        self._options: dict[str, Any] = {
-            "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
-            "options": _SESSION,
-            **_KEEPALIVE,
-        }
-        self.engine = create_async_engine(
-            url,
-            # an error's text would otherwise quote what was being stored
-            hide_parameters=True,
-            # the driver begins no transaction by itself: `read` and `write` begin theirs, and hold them in the same message
-            isolation_level="AUTOCOMMIT",
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=_POOL_TIMEOUT,
-            connect_args={"async_creator_fn": self._open, **self._options},
-        )
+        # one commits what is written on lanes, so that what is written together is committed together
+        reading = max(1, (connections - 1) // 2)
+        lent = max(1, connections - 1 - reading)
+        self.engine = engine_of(url, lent, patience)
         event.listen(self.engine.sync_engine, "checkout", _still_there)
-        self._reading = lanes.Lanes(partial(self._connect, _READ_ONLY), connections, patience, repeat=True)
-        # one: what is written together is committed together
-        self._committing = lanes.Lanes(self._connect, 1, patience, repeat=False)
+        self._reading = lanes.Lanes(partial(self._connect, patience, _READ_ONLY), reading, patience, repeat=True)
+        self._committing = lanes.Lanes(partial(self._connect, patience), 1, patience, repeat=False)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
-        self._writing = asyncio.Semaphore(max(1, connections // 2))
+        self._writing = asyncio.Semaphore(max(1, lent - 1))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -132,7 +118,7 @@ class Database:
         with _trouble(), _timed():
             async with self.engine.connect() as connection:
                 if patience is not None:
-                    driver = await _driver(connection)
+                    driver = await driver_of(connection)
                     driver.patience = min(driver.usual, patience)
                 yield connection
 
@@ -160,7 +146,7 @@ class Database:
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=False)
                 yield connection
-                driver = await _driver(connection)
+                driver = await driver_of(connection)
                 _refuse_if_failed(driver)
                 await connection.commit()
                 driver.patience = driver.usual
@@ -175,16 +161,42 @@ class Database:
         with _trouble(), _timed():
             await self._committing.ask(steps)
 
-    async def _connect(self, more_options: str = "") -> silence.BoundedConnection:
+    async def _connect(self, patience: float, more: str = "") -> silence.BoundedConnection:
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
-        more = self._options | {"options": f"{_SESSION} {more_options}"}
-        return await self._open(*arguments, **{**options, **more}, autocommit=True)
+        ours = _connecting(patience)
+        ours["options"] = f"{ours['options']} {more}"
+        connect: silence.Opener = ours.pop("async_creator_fn")
+        return await connect(*arguments, **{**options, **ours}, autocommit=True)
 
     async def close(self) -> None:
         """Close all connections."""
         self._reading.close()
         self._committing.close()
         await self.engine.dispose()
+
+
+def engine_of(url: str, connections: int, patience: float, pool_timeout: float = _POOL_TIMEOUT) -> AsyncEngine:
+    """Make a pool of connections to one Postgres; nothing is opened yet."""
+    return create_async_engine(
+        url,
+        # an error's text would otherwise quote what was being stored
+        hide_parameters=True,
+        # the driver begins no transaction by itself: `read` and `write` begin theirs, and hold them in the same message
+        isolation_level="AUTOCOMMIT",
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        connect_args=_connecting(patience),
+    )
+
+
+def _connecting(patience: float) -> dict[str, Any]:
+    return {
+        "async_creator_fn": silence.opener(patience),
+        "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
+        "options": _SESSION,
+        **_KEEPALIVE,
+    }
 
 
 @dataclass(slots=True)
@@ -221,7 +233,7 @@ async def take_all_the_time(connection: AsyncConnection) -> None:
     Postgres plans it for the values at hand, and may read whole tables.
     """
     await connection.exec_driver_sql(_UNBOUND)
-    (await _driver(connection)).patience = None
+    (await driver_of(connection)).patience = None
 
 
 def _still_there(lent: Any, *_: object) -> None:
@@ -230,7 +242,8 @@ def _still_there(lent: Any, *_: object) -> None:
         raise InvalidatePoolError
 
 
-async def _driver(connection: AsyncConnection) -> silence.BoundedConnection:
+async def driver_of(connection: AsyncConnection) -> silence.BoundedConnection:
+    """Give the driver's own connection under one that is lent."""
     driver = (await connection.get_raw_connection()).driver_connection
     if not isinstance(driver, silence.BoundedConnection):
         message = "the pool holds a connection that was opened by somebody else"

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg import AsyncConnection, OperationalError, waiting
 from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from psycopg.abc import PQGen
 
 Result = TypeVar("Result")
@@ -85,7 +84,10 @@ class BoundedConnection(AsyncConnection[Any]):
         self.patience = self.usual
 
 
-def opener(patience: float) -> Callable[..., Awaitable[BoundedConnection]]:
+Opener = Callable[..., Awaitable[BoundedConnection]]
+
+
+def opener(patience: float) -> Opener:
     """Give what opens connections that wait no longer than this for an answer, in seconds."""
 
     async def opened(*parameters: Any, **more: Any) -> BoundedConnection:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from taxii_server.web.describing import Component
 
 _COLLECTION = "/{trust_group}/collections/{collection}/"
+_SHORT_BODY = 256 * 1024
 _READ_ERRORS = (400, 403, 404, 406)
 
 
@@ -52,10 +53,16 @@ def router(service: Service) -> APIRouter:
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
         answer = await objects.read_objects(
-            service.database, service.ledger, where, asked, recipient, last_added=caller.place.last_added
+            service.database,
+            service.ledger,
+            where,
+            asked,
+            recipient,
+            last_added=caller.place.last_added,
+            replicas=service.replicas,
         )
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
-        note(request, items=len(answer.versions), more=answer.next is not None)
+        note(request, items=len(answer.page.dates), more=answer.next is not None)
         return answer, query
 
     async def get_manifest(request: Request) -> TaxiiResponse:
@@ -86,7 +93,7 @@ def router(service: Service) -> APIRouter:
             service.validators,
             caller,
             calls.again(service, request, caller),
-            await asyncio.to_thread(cut, body),
+            cut(body) if len(body) <= _SHORT_BODY else await asyncio.to_thread(cut, body),
         )
         note(
             request,
