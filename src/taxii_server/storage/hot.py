@@ -52,7 +52,8 @@ class Statement:
 
     async def on(self, connection: AsyncConnection, values: Mapping[str, object]) -> Sequence[Any]:
         """Run it on a connection; give its rows."""
-        return (await connection.execute(self._clause, values)).all()
+        result = await connection.execute(self._clause, values)
+        return result.all() if self.columns else []
 
     def step(self, values: Mapping[str, object]) -> Step:
         """Make it ready for a lane."""
