@@ -37,6 +37,7 @@ from taxii_server.site.health import router as health_router
 from taxii_server.site.pages import About
 from taxii_server.site.pages import router as pages_router
 from taxii_server.storage.engine import Database
+from taxii_server.storage.replicas import Replicas
 from taxii_server.taxii.calls import Service
 from taxii_server.taxii.responses import error as taxii_error
 from taxii_server.taxii.routes import router as taxii_router
@@ -79,6 +80,10 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         message = "Set TAXII_DATABASE_URL and TAXII_SECRET_KEY, or let taxii-server serve run its own database."
         raise OperatorError(message)
     database = Database(settings.database_url.get_secret_value(), connections=settings.database_connections)
+    replicas = None
+    if settings.database_replica_urls:
+        urls = [url.get_secret_value() for url in settings.database_replica_urls]
+        replicas = Replicas(urls, connections=settings.database_connections)
     activity = Activity(database, settings.activity_interval)
     ledger = Ledger(database)
     identifier = Identifier(
@@ -109,7 +114,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             with suppress(DatabaseGone):
                 await keys.current()
             await validators.warm()
-            for each in (heads.running(), activity.running()):
+            for each in (heads.running(), activity.running(), *([] if replicas is None else [replicas.running()])):
                 await each.__aenter__()
                 at_work.append(each)
             yield
@@ -131,11 +136,13 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         openapi_url=None,
     )
     app.state.activity = activity
+    app.state.replicas = replicas
     # taken over, not included: the framework goes through included routes twice on each request
     app.router.routes.extend(
         taxii_router(
             Service(
                 database=database,
+                replicas=replicas,
                 ledger=ledger,
                 identifier=identifier,
                 failed_logins=failed_logins,

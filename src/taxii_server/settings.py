@@ -54,6 +54,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     migration_database_url: SecretStr | None = None
+    database_replica_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     database_connections: Annotated[int, Field(ge=2, le=200)] = 10
     data_dir: Path | None = None
     embedded_user: str | None = None
@@ -108,7 +109,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return url.rstrip("/")
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "database_replica_urls", mode="before")
     @classmethod
     def _listed(cls, given: str | tuple[str, ...]) -> tuple[str, ...]:
         listed = given.split(",") if isinstance(given, str) else given
@@ -160,24 +161,18 @@ class Settings(BaseSettings):
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme != "postgresql+psycopg":
-            message = "must begin with postgresql+psycopg://"
-            raise ValueError(message)
-        # told here, because whoever tries to connect would take the rest of a password for a host, and say so
-        if parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment:
-            message = (
-                "has an @ too many: percent-encode what means something in a URL, @ of a password as %40, / as %2F"
-            )
-            raise ValueError(message)
-        try:
-            _ = parts.port
-        except ValueError:
-            message = "has a port that is no number from 0 to 65535"
-            raise ValueError(message) from None
+        if url is not None and (fault := _fault(url)) is not None:
+            raise ValueError(fault)
         return url
+
+    @field_validator("database_replica_urls")
+    @classmethod
+    def _each_of_postgres(cls, urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, url in enumerate(urls, start=1):
+            if (fault := _fault(url)) is not None:
+                message = f"number {number} {fault}; between URLs stand commas, and one in a URL is written %2C"
+                raise ValueError(message)
+        return urls
 
     @field_validator("secret_key")
     @classmethod
@@ -242,10 +237,28 @@ class Settings(BaseSettings):
         if self.client_cert_header is not None and not self.trusted_proxies:
             message = "TAXII_CLIENT_CERT_HEADER is believed from TAXII_TRUSTED_PROXIES alone: name them"
             raise ValueError(message)
+        if self.database_replica_urls and self.database_url is None:
+            message = "TAXII_DATABASE_REPLICA_URLS names replicas of the PostgreSQL of TAXII_DATABASE_URL: set that too"
+            raise ValueError(message)
         if self.database_url is not None and self.secret_key is None:
             message = "TAXII_SECRET_KEY is needed with TAXII_DATABASE_URL: openssl rand -hex 32, the same on every node"
             raise ValueError(message)
         return self
+
+
+def _fault(url: SecretStr) -> str | None:
+    """Tell what is wrong with the URL of a database, without its value."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme != "postgresql+psycopg":
+        return "must begin with postgresql+psycopg://"
+    # told here, because whoever tries to connect would take the rest of a password for a host, and say so
+    if parts.netloc.count("@") > 1 or "@" in parts.path + parts.fragment:
+        return "has an @ too many: percent-encode what means something in a URL, @ of a password as %40, / as %2F"
+    try:
+        _ = parts.port
+    except ValueError:
+        return "has a port that is no number from 0 to 65535"
+    return None
 
 
 def load() -> Settings:

@@ -53,6 +53,19 @@ def test_without_any_setting_there_is_a_server(environment: pytest.MonkeyPatch) 
         ({"DATABASE_URL": "postgresql+psycopg://u:hun@ter2@db/taxii", "SECRET_KEY": KEY}, "percent-encode"),
         ({"DATABASE_URL": "postgresql+psycopg://u:hun/ter2@db/taxii", "SECRET_KEY": KEY}, "percent-encode"),
         ({"DATABASE_URL": "postgresql+psycopg://u:hunter2@db:abc/taxii", "SECRET_KEY": KEY}, "port that is no number"),
+        ({"DATABASE_REPLICA_URLS": URL}, "set that too"),
+        (
+            {"DATABASE_REPLICA_URLS": f"{URL}, sqlite:///x", "DATABASE_URL": URL, "SECRET_KEY": KEY},
+            "TAXII_DATABASE_REPLICA_URLS: number 2 must begin with postgresql+psycopg://",
+        ),
+        (
+            {
+                "DATABASE_REPLICA_URLS": "postgresql+psycopg://u:hun,ter2@db/taxii",
+                "DATABASE_URL": URL,
+                "SECRET_KEY": KEY,
+            },
+            "one in a URL is written %2C",
+        ),
         ({"TOKEN_LIFETIME": "15m"}, "TAXII_TOKEN_LIFETIME: must be an ISO 8601 duration"),
         ({"PAGE_SIZE": "abc"}, "TAXII_PAGE_SIZE: must be a whole number"),
         ({"SIGNING_KEY_LIFETIME": "PT1S"}, "at least one day"),
@@ -140,6 +153,18 @@ def test_exact_origins_are_taken(environment: pytest.MonkeyPatch, given: str, or
     environment.setenv("TAXII_CORS_ORIGINS", given)
 
     assert settings.load().cors_origins == origins
+
+
+def test_replicas_are_listed_and_not_shown(environment: pytest.MonkeyPatch) -> None:
+    """With commas between, each a URL of its own; hidden like the primary's."""
+    environment.setenv("TAXII_SECRET_KEY", KEY)
+    environment.setenv("TAXII_DATABASE_URL", URL)
+    environment.setenv("TAXII_DATABASE_REPLICA_URLS", f"{URL}1, {URL}2,")
+
+    made = settings.load()
+
+    assert [one.get_secret_value() for one in made.database_replica_urls] == [f"{URL}1", f"{URL}2"]
+    assert URL not in repr(made) + str(made)
 
 
 def test_limits_can_be_set_and_lifted(environment: pytest.MonkeyPatch) -> None:

@@ -189,22 +189,27 @@ async def test_prune_deletes_and_notes_what_there_was(db: Database, fresh_databa
 async def test_a_collection_that_comes_back_gives_out_no_date_twice(
     db: Database, fresh_database_urls: DatabaseUrls
 ) -> None:
-    """Under its old id it goes on past the last date of before, wherever the clock stands: ledger and cursors name versions so."""
+    """Under its old id it goes on past the last date of before, wherever the clock stands: ledger and cursors name versions so.
+
+    Nor does it give out a number of changes twice, by which a replica would take the one for the other.
+    """
     await apply(db, FILE)
     await put_version(fresh_database_urls)
     async with await _owner(fresh_database_urls) as owner:
         await owner.execute("UPDATE object_versions SET date_added = date_added + interval '50 seconds'")
+        rows = await owner.execute("SELECT changes FROM collection_clocks WHERE collection_id = %s", (FIRST,))
+        [(before,)] = await rows.fetchall()
     await apply(db, EMPTY, prune=True)
 
     await apply(db, FILE)
 
     async with await _owner(fresh_database_urls) as owner:
         rows = await owner.execute(
-            "SELECT last_added = (SELECT max(date_added) FROM deleted_versions) FROM collection_clocks"
+            "SELECT last_added = (SELECT max(date_added) FROM deleted_versions), changes > %s FROM collection_clocks"
             " WHERE collection_id = %s",
-            (FIRST,),
+            (before, FIRST),
         )
-        assert await rows.fetchall() == [(True,)]
+        assert await rows.fetchall() == [(True, True)]
 
 
 async def test_a_pruned_member_can_come_back(db: Database) -> None:

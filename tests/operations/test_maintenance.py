@@ -110,6 +110,8 @@ async def test_versions_past_the_retention_are_removed(db: Database, owner: psyc
     for collection in (KEEPS, FORGETS):
         await put(owner, collection, "indicator--old", SOONER, OLD)
         await put(owner, collection, "indicator--new", SOONER, NEW)
+    changes = "SELECT changes FROM collection_clocks ORDER BY collection_id"
+    before = await values(owner, changes)
 
     done = await maintain(db)
 
@@ -120,7 +122,8 @@ async def test_versions_past_the_retention_are_removed(db: Database, owner: psyc
         "indicator--new",
     ]
     assert await values(owner, "SELECT stix_id || ' ' || reason FROM deleted_versions") == ["indicator--old retention"]
-    assert await values(owner, "SELECT changes FROM collection_clocks ORDER BY collection_id") == [1, 0]
+    after = await values(owner, changes)
+    assert [now != then for then, now in zip(before, after, strict=True)] == [True, False]
 
 
 async def test_a_removed_version_no_longer_supersedes(db: Database, owner: psycopg.AsyncConnection) -> None:
@@ -324,10 +327,13 @@ async def test_clocks_advance_and_never_go_back(db: Database, owner: psycopg.Asy
         "SELECT round(extract(epoch FROM last_added - clock_timestamp())) FROM collection_clocks ORDER BY last_added"
     )
 
+    changes = "SELECT changes FROM collection_clocks ORDER BY collection_id"
+    before = await values(owner, changes)
+
     assert await maintenance.advance_clocks(db, by=timedelta(seconds=30)) == 2
 
     assert await values(owner, ahead) == [30, 3600]
-    assert await values(owner, "SELECT changes FROM collection_clocks") == [1, 1]
+    assert all(now != then for then, now in zip(before, await values(owner, changes), strict=True))
 
 
 async def test_clocks_dont_advance_so_far_that_writes_stop(db: Database) -> None:

@@ -9,12 +9,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import msgspec
 from sqlalchemy import insert
 
 from taxii_server.domain.access import Policy, Readable, Validation, Whole, Writable
 from taxii_server.domain.additions import Store
 from taxii_server.domain.stix_objects import Columns, Form
-from taxii_server.domain.timestamps import to_taxii
+from taxii_server.domain.timestamps import from_microseconds, to_taxii
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import bounds, clocks, object_writes, removals, stored_versions, tables
 
@@ -24,10 +25,17 @@ if TYPE_CHECKING:
     from taxii_server.domain.additions import Outcome
     from taxii_server.domain.stix_versions import Version
     from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.object_pages import Page
 
 MEMBER, CLIENT = 1, 1
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
 _POLICY = Policy(Validation.STRUCTURAL)
+
+
+def served(page: Page) -> list[tuple[datetime, str]]:
+    """Give each version of a page: when it was added, and its body."""
+    bodies = msgspec.json.decode(b"[%b]" % b",".join(page.bodies), type=list[msgspec.Raw])
+    return [(from_microseconds(date), bytes(body).decode()) for date, body in zip(page.dates, bodies, strict=True)]
 
 
 def stix_id(number: int, stix_type: str = "indicator") -> str:

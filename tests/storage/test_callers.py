@@ -77,7 +77,7 @@ class TestPlace:
         assert found.place.grant is not None
         assert found.place.grant.rights == {Right.READ}
         assert found.place.grant.clearance is Level.RED
-        assert found.changes == 7
+        assert found.place.changes == 7
 
     @pytest.mark.parametrize("spelling", [str, lambda uuid: str(uuid).upper()])
     async def test_a_collection_by_id(
@@ -130,7 +130,7 @@ class TestHiddenIsAbsent:
 
         assert all(answer == answers[0] for answer in answers)
         assert answers[0].place.collection is None
-        assert answers[0].changes is None
+        assert answers[0].place.changes is None
 
     async def test_a_collection_of_another_trust_group(self, db: Database, alliance: Alliance, north: Issued) -> None:
         """Even one that the caller may see there."""
@@ -150,7 +150,7 @@ class TestHiddenIsAbsent:
         for client_id in ("nobody", None):
             found = await look_up(db, client_id, "fraud", "indicators")
             assert found == Found(
-                client=None, digests=(), public_jwk=None, token_revoked=False, issuer=None, place=Place(), changes=None
+                client=None, digests=(), public_jwk=None, token_revoked=False, issuer=None, place=Place()
             )
 
 

@@ -18,14 +18,13 @@ from taxii_server.storage import object_page_statements as statements
 from taxii_server.storage import object_pages
 from taxii_server.storage.engine import Database
 from taxii_server.storage.object_pages import Bounds
-from tests.storage.feeds import BEGINNING, Feed, columns, stix_id
+from tests.storage.feeds import BEGINNING, Feed, columns, served, stix_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
     from taxii_server.storage.embedded import DatabaseUrls
-    from taxii_server.storage.object_pages import Served
 
 pytestmark = pytest.mark.anyio
 
@@ -105,10 +104,10 @@ async def feeds(module_database_urls: DatabaseUrls) -> AsyncIterator[list[Feed]]
     await database.close()
 
 
-async def served(database: Database, feed: Feed, clearance: Level, want: Filter) -> tuple[Served, ...]:
+async def all_of(database: Database, feed: Feed, clearance: Level, want: Filter) -> list[tuple[datetime, str]]:
     where = feed.readable(clearance)
     async with database.read(where) as connection:
-        return (await object_pages.page(connection, where, want, None, Bounds(500, 10_000_000))).versions
+        return served(await object_pages.page(connection, where, want, None, Bounds(500, 10_000_000)))
 
 
 async def foreign(database: Database, feeds: list[Feed], name: str) -> set[str]:
@@ -119,10 +118,10 @@ async def foreign(database: Database, feeds: list[Feed], name: str) -> set[str]:
         for clearance in Level:
             for want in questions(name, middle):
                 assert object_pages._statement(want)[0] is getattr(statements, name)
-                for one in await served(database, feed, clearance, want):
-                    if feed.bodies.get(one.date_added) != one.body:
+                for date, body in await all_of(database, feed, clearance, want):
+                    if feed.bodies.get(date) != body:
                         found.add("of another collection")
-                    elif feed.live[one.date_added].level > clearance:
+                    elif feed.live[date].level > clearance:
                         found.add("above the clearance")
     return found
 

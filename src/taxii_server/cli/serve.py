@@ -209,6 +209,9 @@ def _environment(here: Place, public_url: str, workers: int) -> Iterator[None]:
         TAXII_WORKERS=str(workers),
     )
     os.environ.pop("TAXII_MIGRATION_DATABASE_URL", None)  # no business of what faces the network
+    if here.embedded:
+        # `demo` has a database of its own whatever the settings name, and that one has no replicas
+        os.environ["TAXII_DATABASE_REPLICA_URLS"] = ""
     try:
         yield
     finally:

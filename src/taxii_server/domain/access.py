@@ -122,13 +122,14 @@ class Collection:
 class Place:
     """What the path names, as far as this caller can see: None alike for what is absent and what is hidden.
 
-    `last_added` is the last date that the collection's clock had given out by then.
+    `last_added` is the last date that the collection's clock had given out by then, and `changes` its number of changes.
     """
 
     trust_group: TrustGroup | None = None
     collection: Collection | None = None
     grant: Grant | None = None
     last_added: datetime | None = field(default=None, compare=False)
+    changes: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +159,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A collection that the caller may read, up to a clearance."""
+    """A collection that the caller may read, up to a clearance.
+
+    `changes` is the collection's number of changes when that was looked up: a replica has to have the same one.
+    """
 
     collection_id: UUID
     clearance: Level
+    changes: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, groupby
 from operator import sub
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from taxii_server.domain.cursor import Endpoint
-from taxii_server.domain.timestamps import EPOCH, MICROSECOND
+from taxii_server.domain.timestamps import EPOCH, MICROSECOND, from_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _STEPS: Final = msgspec.msgpack.Decoder(list[int])
-_MICROSECONDS_OF_A_DAY: Final = 86_400_000_000
 _LONGEST: Final = 60
 """Bits of the largest instant in microseconds since 1970 that there is, the year 9999, and to spare."""
 
@@ -82,9 +81,13 @@ class Disclosure:
     dates: bytes
 
     @classmethod
-    def of(cls, collection_id: UUID, recipient: Recipient, endpoint: Endpoint, dates: Sequence[datetime]) -> Disclosure:
-        """Put it together from the versions' dates, of which there is at least one, each later than the one before."""
-        return cls(collection_id, recipient, _WAYS[endpoint], dates[0], dates[-1], len(dates), pack(dates))
+    def of(cls, collection_id: UUID, recipient: Recipient, endpoint: Endpoint, dates: Sequence[int]) -> Disclosure:
+        """Put it together from the versions' dates, in microseconds since 1970.
+
+        There is at least one, and each is later than the one before.
+        """
+        first, last = from_microseconds(dates[0]), from_microseconds(dates[-1])
+        return cls(collection_id, recipient, _WAYS[endpoint], first, last, len(dates), pack(dates))
 
     @property
     def fork(self) -> int:
@@ -97,29 +100,21 @@ def microseconds(instant: datetime) -> int:
     return (instant - EPOCH) // MICROSECOND
 
 
-def pack(dates: Sequence[datetime]) -> bytes:
+def pack(dates: Sequence[int]) -> bytes:
     """Write the steps between dates, each of which is later than the one before.
 
     Raises:
         ValueError: if one isn't.
     """
     packed: list[int] = []
-    before = repeats = 0
-    for gap in map(sub, dates[1:], dates):
-        step = gap.days * _MICROSECONDS_OF_A_DAY + gap.seconds * 1_000_000 + gap.microseconds
+    for step, equal in groupby(map(sub, dates[1:], dates)):
         if step <= 0:
             message = "dates must increase"
             raise ValueError(message)
-        if step == before:
-            repeats -= 1
-            continue
-        if repeats:
-            packed.append(repeats)
-            repeats = 0
         packed.append(step)
-        before = step
-    if repeats:
-        packed.append(repeats)
+        repeats = len(list(equal)) - 1
+        if repeats:
+            packed.append(-repeats)
     return msgspec.msgpack.encode(packed)
 
 

@@ -74,7 +74,7 @@ def readable(caller: Caller) -> Readable:
         NotAllowed: if it is visible, but not for reading.
     """
     collection, _ = _visible_for(caller, Right.READ, or_else="You may not read this collection.")
-    return Readable(collection.id, _clearance(caller))
+    return Readable(collection.id, _clearance(caller), caller.place.changes)
 
 
 def writable(caller: Caller) -> Writable:

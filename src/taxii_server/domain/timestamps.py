@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -37,6 +41,21 @@ def to_taxii(instant: datetime) -> str:
     return (
         f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{utc.microsecond:06}Z"
     )
+
+
+def from_microseconds(count: int) -> datetime:
+    """Give the instant that is so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=count)
+
+
+def all_to_taxii(counts: Iterable[int]) -> Iterator[str]:
+    """Write instants, counted in microseconds since 1970, as TAXII does; those of one push share all but the fraction."""
+    second, written = None, ""
+    for count in counts:
+        whole, fraction = divmod(count, 1_000_000)
+        if whole != second:
+            second, written = whole, to_taxii(from_microseconds(whole * 1_000_000))[:-7]
+        yield f"{written}{fraction:06}Z"
 
 
 def to_stix(instant: datetime) -> str:

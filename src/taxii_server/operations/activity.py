@@ -263,10 +263,10 @@ def read_of(caller: Caller, collection_id: UUID, asked: Asked, answer: Answer) -
     """
     if asked.endpoint not in _OF_ONE or asked.want.ids is not None:
         endpoint = _OF_ONE.get(asked.endpoint, asked.endpoint)
-        return Read(collection_id, endpoint, len(answer.versions), None, ended=False, filtered=False)
+        return Read(collection_id, endpoint, len(answer.page.dates), None, ended=False, filtered=False)
     last_added, now = caller.place.last_added, caller.asked_at
     ended = answer.next is None
-    reached = answer.versions[-1].date_added if answer.versions else None
+    reached = answer.page.last
     if ended:
         begun = _later(asked.position, asked.want.added_after)
         furthest = _later(now, last_added)
@@ -274,7 +274,7 @@ def read_of(caller: Caller, collection_id: UUID, asked: Asked, answer: Answer) -
             ended = False
         else:
             reached = _later(reached, last_added)
-    return Read(collection_id, asked.endpoint, len(answer.versions), reached, ended, _narrows(asked.want))
+    return Read(collection_id, asked.endpoint, len(answer.page.dates), reached, ended, _narrows(asked.want))
 
 
 def _narrows(want: Filter) -> bool:

@@ -33,6 +33,7 @@ from taxii_server.storage import (
     stored_octets,
     stored_versions,
 )
+from taxii_server.storage.object_pages import Page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.validation import Validators, Verdict
     from taxii_server.storage.engine import Connection, Database
-    from taxii_server.storage.object_pages import Bounds, Served
+    from taxii_server.storage.object_pages import Bounds
+    from taxii_server.storage.replicas import Replicas
 
 Again = Callable[["Connection"], Awaitable["Caller"]]
 """Asks the database once more, inside the transaction that acts, who the caller is and what it may."""
@@ -66,29 +68,37 @@ class Asked:
 class Answer:
     """One page as it is answered: `next` is None on the last one."""
 
-    versions: tuple[Served, ...]
+    page: Page
     next: str | None
 
 
 _WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
 _OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
+_LISTS = frozenset({Endpoint.OBJECTS, Endpoint.MANIFEST, Endpoint.VERSIONS})
 
 
 async def read_objects(
-    database: Database, ledger: Ledger, where: Readable, asked: Asked, recipient: Recipient | None
+    database: Database,
+    ledger: Ledger,
+    where: Readable,
+    asked: Asked,
+    recipient: Recipient | None,
+    replicas: Replicas | None = None,
 ) -> Answer:
     """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
-    `recipient` is None where only the head of the answer is sent, which tells of no version.
+    `recipient` is None where only the head of the answer is sent, which tells of no version. A list may be read from one of
+    the replicas; it is the primary's answer all the same, and the ledger is the primary's.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
         Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
     if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
-        return Answer((), None)
-    async with database.read(where) as connection:
-        page = await object_pages.page(
+        return Answer(Page(()), None)
+
+    async def read(connection: Connection) -> Page:
+        return await object_pages.page(
             connection,
             where,
             asked.want,
@@ -96,15 +106,18 @@ async def read_objects(
             asked.bounds,
             bodies=asked.endpoint in _WITH_BODIES,
         )
+
+    page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
+    if page is None:
+        async with database.read(where) as connection:
+            page = await read(connection)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
-    if page.versions and recipient is not None:
-        dates = [version.date_added for version in page.versions]
-        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, dates))
-    if not page.more:
-        return Answer(page.versions, None)
-    following = Cursor(asked.endpoint, where.collection_id, asked.want, page.versions[-1].date_added)
-    return Answer(page.versions, following.encode())
+    if page.dates and recipient is not None:
+        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
+    if not page.more or page.last is None:
+        return Answer(page, None)
+    return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
 
 
 async def add_objects(

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
+import msgspec
+
 from taxii_server.domain import permissions
 from taxii_server.domain.access import Readable, Validation, Writable
 from taxii_server.domain.audit import OPERATOR
@@ -43,6 +45,7 @@ _PAGE: Final = Bounds(limit=1_000, page_bytes=8 * 1024 * 1024)
 # every form is named, because without forms only each object's latest one is meant
 _ALL: Final = Filter(versions=ALL_VERSIONS, forms=tuple(Form))
 _LATEST: Final = Filter()
+_TEXTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 Progress = Callable[[int, int], None]
 """Told now and then how many objects of the file are done, and how many of its octets were read."""
@@ -265,15 +268,15 @@ async def export_objects(db: Database, *, collection: str, all_versions: bool) -
     yield "\n]}\n"
 
 
-async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[list[str]]:
+async def _pages(db: Database, where: Readable, want: Filter) -> AsyncIterator[Iterator[str]]:
     position: datetime | None = None
     while True:
         async with db.read(where) as connection:
             page = await object_pages.page(connection, where, want, position, _PAGE)
-        yield [version.body for version in page.versions if version.body is not None]
+        yield (bytes(one).decode() for one in _TEXTS.decode(b"[%b]" % b",".join(page.bodies)))
         if not page.more:
             return
-        position = page.versions[-1].date_added
+        position = page.last
 
 
 async def named_collection(connection: Connection, reference: str) -> NamedCollection:

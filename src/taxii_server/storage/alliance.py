@@ -246,7 +246,8 @@ async def remove_member(connection: Connection, slug: str) -> None:
 async def add_collection(connection: Connection, collection: StoredCollection, where: Whole) -> None:
     """Add a collection and its clock; its grants are put one by one.
 
-    One that was removed and comes back under its id goes on after its last date: none is given out twice.
+    One that was removed and comes back under its id goes on after its last date: none is given out twice. Nor is a number
+    of changes, which a replica that hasn't heard of the removal would go by.
     """
     await bounds.hold_to(connection, where)
     before = select(func.max(deleted_versions.c.date_added)).where(
@@ -254,7 +255,10 @@ async def add_collection(connection: Connection, collection: StoredCollection, w
     )
     last_added = (await connection.execute(before)).scalar_one() or EPOCH
     await connection.execute(insert(collections).values(id=collection.id, **_columns(collection)))
-    await connection.execute(insert(collection_clocks).values(collection_id=collection.id, last_added=last_added))
+    clock = insert(collection_clocks).values(
+        collection_id=collection.id, last_added=last_added, changes=clocks.MICROSECOND
+    )
+    await connection.execute(clock)
 
 
 async def free_names(connection: Connection, collection_ids: Sequence[UUID]) -> None:

@@ -37,19 +37,22 @@ _IN_ORDER = "SET LOCAL enable_sort = off"
 async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:
     """Begin a transaction and hold it to `where`, in one message; None holds it out of everything shared."""
     begun = _BEGIN_READ_ONLY if read_only else _BEGIN
-    message = begun if where is None else f"{begun}; {_settings(where)}"
-    if isinstance(where, Readable):
-        message = f"{message}; {_IN_ORDER}"
+    message = begun if where is None else f"{begun}; {settings(where)}"
     await connection.exec_driver_sql(message)
 
 
 async def hold_to(connection: AsyncConnection, where: Proof) -> None:
     """Hold the rest of the transaction to something else: for the operator's work on several collections."""
-    message = _settings(where)
+    message = _held(where)
     await connection.exec_driver_sql(message)
 
 
-def _settings(where: Proof) -> str:
+def settings(where: Proof) -> str:
+    """Write what a transaction begins with that is held to `where`: a reader's goes through its pages in order."""
+    return f"{_held(where)}; {_IN_ORDER}" if isinstance(where, Readable) else _held(where)
+
+
+def _held(where: Proof) -> str:
     """Write the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
     match where:
         case Readable() | Traceable():

@@ -182,8 +182,7 @@ class Found:
 
     `digests` are those of the client's live secrets, `certificate_held` says whether the certificate asked about is one of
     its own; `public_jwk` is None when no key of that id verifies any more; `token_revoked` and `issuer`, an outside one, are
-    about the token asked about; `changes` is the named collection's, for comparing a replica with; `asked_at` is the
-    database's time.
+    about the token asked about; `asked_at` is the database's time.
     """
 
     client: KnownClient | None
@@ -192,7 +191,6 @@ class Found:
     token_revoked: bool
     issuer: OutsideIssuer | None
     place: Place
-    changes: int | None
     certificate_held: bool = False
     asked_at: datetime | None = field(default=None, compare=False)
 
@@ -238,7 +236,6 @@ async def look_up(
         token_revoked=row.token_revoked,
         issuer=None if row.issuer_slug is None or token is None else _issuer(row, token.issuer),
         place=_place(row),
-        changes=row.changes,
         certificate_held=row.certificate_held,
         asked_at=row.asked_at,
     )
@@ -309,6 +306,7 @@ def _place(row: Any) -> Place:
         collection=_collection(row, row.trust_group_id),
         grant=_grant(row),
         last_added=row.last_added,
+        changes=row.changes,
     )
 
 

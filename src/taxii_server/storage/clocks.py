@@ -2,6 +2,9 @@
 
 The lock is what makes `date_added` appear in order: dates are taken after it is held, and it is held until commit, so
 nobody can see a date before all smaller ones are there.
+
+`changes` rises with everything that changes what is seen, and no two states of a collection ever have the same number, not
+even when a failover or a restore lost some of them: it is the microsecond of the change, or one more than before.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, cast, func, text
 
 from taxii_server.domain.errors import ClockAhead, NotFound
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from taxii_server.storage.engine import Connection
 
 FURTHEST_AHEAD = timedelta(minutes=1)
+
+MICROSECOND = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+"""The database's time as a number of changes."""
 
 # Alone in its statement: one that also read versions would read them as they were before the wait. NO KEY, because
 # plain FOR UPDATE would hold up every foreign key to the collection.
@@ -33,12 +39,17 @@ LOCK = text("""
 
 MOVE = text("""
     UPDATE collection_clocks
-       SET last_added = :last_added, changes = changes + 1
+       SET last_added = :last_added,
+           changes = greatest(changes + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
      WHERE collection_id = :collection
 """)
 
 # A removal gives out no date, but what replicas show must be no older than it.
-CHANGED = text("UPDATE collection_clocks SET changes = changes + 1 WHERE collection_id = :collection")
+CHANGED = text("""
+    UPDATE collection_clocks
+       SET changes = greatest(changes + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
+     WHERE collection_id = :collection
+""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
@@ -90,23 +90,7 @@ class Database:
 
         `patience` is how many seconds a statement may go unanswered.
         """
-        patience = silence.PATIENCE if patience is None else patience
-        self.engine = create_async_engine(
-            url,
-            # an error's text would otherwise quote what was being stored
-            hide_parameters=True,
-            # the driver begins no transaction by itself: `read` and `write` begin theirs, and hold them in the same message
-            isolation_level="AUTOCOMMIT",
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=_POOL_TIMEOUT,
-            connect_args={
-                "async_creator_fn": silence.opener(patience),
-                "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
-                "options": _SESSION,
-                **_KEEPALIVE,
-            },
-        )
+        self.engine = engine_of(url, connections, silence.PATIENCE if patience is None else patience)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
         self._writing = asyncio.Semaphore(max(1, connections // 2))
@@ -121,7 +105,7 @@ class Database:
         with _trouble(), _timed():
             async with self.engine.connect() as connection:
                 if patience is not None:
-                    driver = await _driver(connection)
+                    driver = await driver_of(connection)
                     driver.patience = min(driver.usual, patience)
                 yield connection
 
@@ -149,7 +133,7 @@ class Database:
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
                 await bounds.begin(connection, where, read_only=False)
                 yield connection
-                driver = await _driver(connection)
+                driver = await driver_of(connection)
                 _refuse_if_failed(driver)
                 await connection.commit()
                 driver.patience = driver.usual
@@ -157,6 +141,26 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+def engine_of(url: str, connections: int, patience: float, pool_timeout: float = _POOL_TIMEOUT) -> AsyncEngine:
+    """Make a pool of connections to one Postgres; nothing is opened yet."""
+    return create_async_engine(
+        url,
+        # an error's text would otherwise quote what was being stored
+        hide_parameters=True,
+        # the driver begins no transaction by itself: `read` and `write` begin theirs, and hold them in the same message
+        isolation_level="AUTOCOMMIT",
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        connect_args={
+            "async_creator_fn": silence.opener(patience),
+            "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
+            "options": _SESSION,
+            **_KEEPALIVE,
+        },
+    )
 
 
 @dataclass(slots=True)
@@ -193,10 +197,11 @@ async def take_all_the_time(connection: AsyncConnection) -> None:
     Postgres plans it for the values at hand, and may read whole tables.
     """
     await connection.exec_driver_sql(_UNBOUND)
-    (await _driver(connection)).patience = None
+    (await driver_of(connection)).patience = None
 
 
-async def _driver(connection: AsyncConnection) -> silence.BoundedConnection:
+async def driver_of(connection: AsyncConnection) -> silence.BoundedConnection:
+    """Give the driver's own connection under one that is lent."""
     driver = (await connection.get_raw_connection()).driver_connection
     if not isinstance(driver, silence.BoundedConnection):
         message = "the pool holds a connection that was opened by somebody else"

@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, literal, select, text, update
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.stix_versions import Standing, Version
 from taxii_server.domain.tlp import MARKING_LEVELS, Level
-from taxii_server.storage.clocks import FURTHEST_AHEAD
+from taxii_server.storage.clocks import FURTHEST_AHEAD, MICROSECOND
 from taxii_server.storage.engine import Connection
 from taxii_server.storage.tables import (
     collection_clocks,
@@ -187,7 +187,8 @@ async def clock(connection: Connection, collection_id: UUID) -> ClockReading | N
 async def advance_clocks(connection: Connection, *, by: timedelta) -> int:
     """Move every clock to `by` past the database's time, unless it is there already, and note a change; how many."""
     then = func.greatest(collection_clocks.c.last_added, func.clock_timestamp() + literal(by))
-    moved = update(collection_clocks).values(last_added=then, changes=collection_clocks.c.changes + 1)
+    changes = func.greatest(collection_clocks.c.changes + 1, MICROSECOND)
+    moved = update(collection_clocks).values(last_added=then, changes=changes)
     return (await connection.execute(moved)).rowcount
 
 

@@ -1,8 +1,9 @@
 """Pages of versions: the hot reads.
 
 Each page is one statement, written whole, in two steps. The first walks versions oldest addition first and stops one
-past the page; the second adds up octets and lets a body out only for what fits. The row that no longer fits comes back
-without a body and says that there is more; one version larger than a page still goes alone.
+past the page; the second adds up octets and lets a body out only for what fits. The version that no longer fits says
+that there is more; one version larger than a page still goes alone. Bodies come joined, in pieces: nothing here or on
+the way to the response touches a single object.
 
 What a caller with clearance c sees is read off the kept levels: nothing above c, and of the rest what no version at or
 below c supersedes. A walk takes one level at a time, because the indexes hold each level in order of addition. With
@@ -14,7 +15,10 @@ which no visible later version added since then supersedes.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +26,13 @@ from sqlalchemy import column
 
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Keyword
 from taxii_server.domain.stix_objects import Form
+from taxii_server.domain.timestamps import EPOCH, MICROSECOND, from_microseconds
 from taxii_server.storage import object_page_statements as statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from sqlalchemy import Row, TextClause, TextualSelect
+    from sqlalchemy import TextClause, TextualSelect
 
     from taxii_server.domain.access import Readable
     from taxii_server.domain.filters import Filter
@@ -38,30 +42,44 @@ _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
 _BEFORE_ALL = "-infinity"
 _NO_BOUND = 2**62
-_COLUMNS = ("date_added", "stix_id", "form", "version", "fits", "body")
+_COLUMNS = ("bodies", "dates", "ids", "forms", "versions", "more")
+_FROM_2000 = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """One version as a page holds it; `body` is the posted text, None on pages that show none."""
+class Listed:
+    """One version as a page without bodies names it; `added` counts microseconds since 1970."""
 
-    date_added: datetime
     stix_id: str
     form: int
     version: str
-    body: str | None
+    added: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Versions, oldest addition first. `more`: others match that didn't fit, by count or by octets.
 
-    `known` is False where objects were named and the caller sees no version of any of them.
+    `dates` are those of addition, in microseconds since 1970, each later than the one before. `bodies` are the posted
+    texts, with commas between them: so is what is joined of these pieces with commas. A page without bodies has `listed` in their
+    place. `known` is False where objects were named and the caller sees no version of any of them.
     """
 
-    versions: tuple[Served, ...]
-    more: bool
+    dates: Sequence[int]
+    bodies: Sequence[bytes] = ()
+    listed: Sequence[Listed] = ()
+    more: bool = False
     known: bool = True
+
+    @property
+    def first(self) -> datetime | None:
+        """When the first version was added; None if there is none."""
+        return from_microseconds(self.dates[0]) if self.dates else None
+
+    @property
+    def last(self) -> datetime | None:
+        """When the last version was added; None if there is none."""
+        return from_microseconds(self.dates[-1]) if self.dates else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +115,7 @@ async def page(
         "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
-    rows = (await connection.execute(_told(statement), values)).all()
-    if statement is statements.OF_OBJECTS:
-        # at least one row, which tells whether the objects are there at all
-        return _page([row for row in rows if row.date_added is not None], known=rows[0].known)
-    return _page(rows)
+    return read((await connection.execute(_told(statement), values)).all())
 
 
 @cache
@@ -111,9 +125,28 @@ def _told(statement: TextClause) -> TextualSelect:
     return statement.columns(*map(column, names))
 
 
-def _page(rows: Sequence[Row[Any]], *, known: bool = True) -> Page:
-    served = tuple(Served(row.date_added, row.stix_id, row.form, row.version, row.body) for row in rows if row.fits)
-    return Page(served, more=len(served) < len(rows), known=known)
+def read(rows: Sequence[Any]) -> Page:
+    """Put a page together from the rows of a statement; `object_page_statements` has their columns."""
+    pieces = sorted((row for row in rows if row.dates is not None), key=_begins)
+    stored = array("q", b"".join(row.dates for row in pieces))
+    if sys.byteorder == "little":
+        stored.byteswap()
+    dates = [instant + _FROM_2000 for instant in stored]
+    return Page(
+        dates,
+        tuple(row.bodies for row in pieces if row.bodies is not None),
+        tuple(map(Listed, *_listed(pieces), dates)) if pieces and pieces[0].bodies is None else (),
+        more=any(row.more for row in rows),
+        known=all(getattr(row, "known", True) for row in rows),
+    )
+
+
+def _begins(row: Any) -> int:
+    return int.from_bytes(row.dates[:8], "big", signed=True)
+
+
+def _listed(pieces: Sequence[Any]) -> list[list[Any]]:
+    return [[one for row in pieces for one in getattr(row, column)] for column in ("ids", "forms", "versions")]
 
 
 def _statement(want: Filter) -> tuple[TextClause, dict[str, object]]:

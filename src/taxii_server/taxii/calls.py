@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from taxii_server.operations.objects import Again
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Service:
     """What the TAXII face works with, handed to it once."""
 
     database: Database
+    replicas: Replicas | None
     ledger: Ledger
     identifier: Identifier
     failed_logins: FailedLogins

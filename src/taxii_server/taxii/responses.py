@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,19 +16,28 @@ from taxii_server.taxii.resources import ErrorResource, StatusResource
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from datetime import datetime
 
     from taxii_server.domain.errors import TaxiiServerError
     from taxii_server.domain.statuses import Status
     from taxii_server.operations.objects import Answer
-    from taxii_server.storage.object_pages import Served
+    from taxii_server.storage.object_pages import Page
     from taxii_server.taxii.queries import PageQuery
     from taxii_server.taxii.resources import Resource
 
 # the rights that it was made under may be gone the next moment
 _ASK_AGAIN = {"Cache-Control": "private, no-cache"}
 _MEDIA_TYPES = {int(form): form.media_type for form in Form}
+
+
+class _Record(msgspec.Struct):
+    """An entry of a manifest (§5.3.1.1)."""
+
+    id: str
+    date_added: str
+    version: str
+    media_type: str
 
 
 class TaxiiResponse(JSONResponse):
@@ -59,17 +69,24 @@ def description(one: Resource) -> TaxiiResponse:
 
 def envelope(answer: Answer, asked: PageQuery) -> TaxiiResponse:
     """Answer with an envelope of objects (§3.7)."""
-    return _page(answer, asked, b"objects", (version.body or "" for version in answer.versions))
+    return _page(answer, asked, b"objects", answer.page.bodies)
 
 
 def manifest(answer: Answer, asked: PageQuery) -> TaxiiResponse:
     """Answer with a manifest (§5.3.1)."""
-    return _page(answer, asked, b"objects", map(_record, answer.versions))
+    listed = answer.page.listed
+    dates = timestamps.all_to_taxii(version.added for version in listed)
+    records = [
+        _Record(version.stix_id, date, version.version, _MEDIA_TYPES[version.form])
+        for version, date in zip(listed, dates, strict=True)
+    ]
+    return _page(answer, asked, b"objects", [msgspec.json.encode(records)[1:-1]])
 
 
 def versions(answer: Answer, asked: PageQuery) -> TaxiiResponse:
     """Answer with the versions of one object (§5.8.1)."""
-    return _page(answer, asked, b"versions", (_json(version.version) for version in answer.versions))
+    names = [version.version for version in answer.page.listed]
+    return _page(answer, asked, b"versions", [msgspec.json.encode(names)[1:-1]])
 
 
 async def status(one: Status, status_code: int = 200) -> TaxiiResponse:
@@ -92,38 +109,29 @@ def error(refusal: TaxiiServerError, status: int, request_id: str) -> TaxiiRespo
     )
 
 
-def _page(answer: Answer, asked: PageQuery, name: bytes, items: Iterable[str]) -> TaxiiResponse:
-    head = b'{"more":true,"next":' + _json(answer.next).encode() if answer.next is not None else b'{"more":false'
-    content = b"".join((head, b',"', name, b'":[', ",".join(items).encode(), b"]}")) if answer.versions else head + b"}"
-    first, last = _dates(answer.versions, asked)
+def _page(answer: Answer, asked: PageQuery, name: bytes, pieces: Sequence[bytes]) -> TaxiiResponse:
+    """Answer with a page; what it holds comes in pieces, to be joined with commas. They are copied once, here."""
+    head = b'{"more":false' if answer.next is None else b'{"more":true,"next":' + msgspec.json.encode(answer.next)
+    if not answer.page.dates:
+        content = head + b"}"
+    else:
+        separated = chain.from_iterable(zip(repeat(b","), pieces, strict=False))
+        next(separated)
+        content = b"".join((head, b',"', name, b'":[', *separated, b"]}"))
+    first, last = _dates(answer.page, asked)
     return TaxiiResponse(
         content,
         headers={"X-TAXII-Date-Added-First": to_taxii(first), "X-TAXII-Date-Added-Last": to_taxii(last)},
     )
 
 
-def _dates(served: tuple[Served, ...], asked: PageQuery) -> tuple[datetime, datetime]:
+def _dates(page: Page, asked: PageQuery) -> tuple[datetime, datetime]:
     """Give the dates of the first and last version of the page (§3.2).
 
     An empty page has none, yet must name some: where the caller already was, so that it can go on from there.
     """
-    if served:
-        return served[0].date_added, served[-1].date_added
+    if page.first is not None and page.last is not None:
+        return page.first, page.last
     known = [instant for instant in (asked.position, asked.want.added_after) if instant is not None]
     instant = max(known, default=timestamps.EPOCH)
     return instant, instant
-
-
-def _record(version: Served) -> str:
-    return _json(
-        {
-            "id": version.stix_id,
-            "date_added": to_taxii(version.date_added),
-            "version": version.version,
-            "media_type": _MEDIA_TYPES[version.form],
-        },
-    )
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -51,9 +51,9 @@ def router(service: Service) -> APIRouter:
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
-        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient)
+        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient, service.replicas)
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
-        note(request, items=len(answer.versions), more=answer.next is not None)
+        note(request, items=len(answer.page.dates), more=answer.next is not None)
         return answer, query
 
     async def get_manifest(request: Request) -> TaxiiResponse:
