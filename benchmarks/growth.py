@@ -19,6 +19,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -62,7 +63,7 @@ class Here:
         return answer
 
 
-def found(here: Site, larger: bool) -> Here:
+def found(here: Site) -> Here:
     """Look up dates and ids to ask for."""
     one = Here(here, here.target.as_(here.basic(0)), here.path("structural"), Connection(here.target.url))
     with psycopg.connect(here.administration) as admin:
@@ -81,7 +82,7 @@ def found(here: Site, larger: bool) -> Here:
 
         one.dates = {
             "middle": at(first + (last - first) / 2, 0, ">= %s ORDER BY date_added"),
-            "near the end": at(last, 1_100, "<= %s ORDER BY date_added DESC"),
+            "end": at(last, 1_100, "<= %s ORDER BY date_added DESC"),
             "five": at(last, 5, "<= %s ORDER BY date_added DESC"),
             "last": at(last, 0, "<= %s ORDER BY date_added DESC"),
         }
@@ -120,83 +121,83 @@ class Growth:
 
     def tell(self, what: str, few: float, many: float, times: int) -> None:
         """Take a row, and print it."""
-        self.rows.append({"what": what, "few_ms": 1000 * few, "many_ms": 1000 * many, "ratio": many / few, "times": times})
+        self.rows.append(
+            {"what": what, "few_ms": 1000 * few, "many_ms": 1000 * many, "ratio": many / few, "times": times}
+        )
         print(f"{what:52} {1000 * few:10.2f} {1000 * many:10.2f} ms   {many / few:6.2f}   of {times}", flush=True)
+
+
+def asking(query: str, part: str = "objects") -> Callable[[Here], Awaitable[None]]:
+    """Ask for what stands in a collection, at a date that is named in braces."""
+
+    async def ask(here: Here) -> None:
+        await here.get(query.format(**here.dates), here.path.replace("/objects/", f"/{part}/"))
+
+    return ask
 
 
 async def pages(all_: Growth) -> None:
     """Pages of a hundred and of a thousand, from the start, the middle and the end, and of all kinds of filters."""
     for limit in (100, 1_000):
-        await all_.measure(f"page of {limit:,} from the start", lambda here, n=limit: _get(here, f"?limit={n}"))
-        for place in ("middle", "near the end"):
-            await all_.measure(
-                f"page of {limit:,} from the {place.removeprefix('near the ')}",
-                lambda here, n=limit, place=place: _get(here, f"?limit={n}&added_after={here.dates[place]}"),
-            )
-    await all_.measure(
-        "manifest of 1,000 from the middle",
-        lambda here: _get(
-            here, f"?limit=1000&added_after={here.dates['middle']}", here.path.replace("/objects/", "/manifest/")
-        ),
-    )
-    for what, query in (
-        (f"match[type]={RARE}, {growth_fill.RARE_VERSIONS} there", f"?match[type]={RARE}"),
-        ("match[type]=indicator, page of 100", "?match[type]=indicator&limit=100"),
-        ("match[version]=all, page of 100", "?match[version]=all&limit=100"),
-        ("match[version]=first, page of 100", "?match[version]=first&limit=100"),
-        ("match[spec_version]=2.1, page of 100", "?match[spec_version]=2.1&limit=100"),
-    ):
-        await all_.measure(what, lambda here, query=query: _get(here, query))
-        if "limit" in query:
-            await all_.measure(
-                f"{what} from the middle",
-                lambda here, query=query: _get(here, f"{query}&added_after={here.dates['middle']}"),
-            )
+        await all_.measure(f"page of {limit:,} from the start", asking(f"?limit={limit}"))
+        for place in ("middle", "end"):
+            query = f"?limit={limit}&added_after={{{place}}}"
+            await all_.measure(f"page of {limit:,} from the {place}", asking(query))
+    await all_.measure("manifest of 1,000 from the middle", asking("?limit=1000&added_after={middle}", "manifest"))
+    await all_.measure(f"match[type]={RARE}, {growth_fill.RARE_VERSIONS} there", asking(f"?match[type]={RARE}"))
+    for query in ("match[type]=indicator", "match[version]=all", "match[version]=first", "match[spec_version]=2.1"):
+        await all_.measure(f"{query}, page of 100", asking(f"?{query}&limit=100"))
+        middle = f"?{query}&limit=100&added_after={{middle}}"
+        await all_.measure(f"{query}, page of 100 from the middle", asking(middle))
 
 
 async def poll(all_: Growth) -> None:
     """What a poller asks for again and again."""
-    for news, date in ((0, "last"), (5, "five")):
-        await all_.measure(
-            f"poll, {news} new", lambda here, date=date: _get(here, f"?added_after={here.dates[date]}")
-        )
     few, many = all_.both
     other = many.path.replace(PLACE, site.more_collection(MORE // 2))
-    await all_.measure(
-        "poll, 0 new, one of a thousand collections",
-        lambda here: _get(here, "?added_after=2999-01-01T00:00:00Z", here.path if here is few else other),
-    )
-    await all_.measure(
-        "list of collections, two of a thousand visible",
-        lambda here: _get(here, "", "/taxii2/fraud/collections/", here.site.target.as_(here.site.basic(5))),
-    )
-    await all_.measure("/readyz", lambda here: _get(here, "", "/readyz"))
+
+    async def in_one_of_many(here: Here) -> None:
+        await here.get("?added_after=2999-01-01T00:00:00Z", here.path if here is few else other)
+
+    async def listing(here: Here) -> None:
+        path = "/taxii2/fraud/collections/"
+        answer = await here.connection.ask(here.site.target.as_(here.site.basic(5)).get(path))
+        assert answer.status == 200, answer.body[:500]
+
+    async def ready(here: Here) -> None:
+        await here.get("", "/readyz")
+
+    await all_.measure("poll, 0 new", asking("?added_after={last}"))
+    await all_.measure("poll, 5 new", asking("?added_after={five}"))
+    await all_.measure("poll, 0 new, one of a thousand collections", in_one_of_many)
+    await all_.measure("list of collections, two of a thousand visible", listing)
+    await all_.measure("/readyz", ready)
 
 
 async def one(all_: Growth) -> None:
-    """One object, and one with many versions."""
-    await all_.measure("match[id]", lambda here: _get(here, f"?match[id]={_some(here)}"))
-    await all_.measure("match[id] of 20 objects", lambda here: _get(here, f"?match[id]={','.join(here.ids[:20])}"))
-    await all_.measure("one object", lambda here: _get(here, f"{_some(here)}/"))
-    await all_.measure(
-        f"versions of an object with {growth_fill.HISTORY_VERSIONS}", lambda here: _get(here, f"{HISTORY}/versions/")
-    )
+    """One object, several, and one with many versions."""
+
+    async def by_id(here: Here) -> None:
+        await here.get(f"?match[id]={_some(here)}")
+
+    async def by_ids(here: Here) -> None:
+        await here.get(f"?match[id]={','.join(here.ids[:20])}")
+
+    async def alone(here: Here) -> None:
+        await here.get(f"{_some(here)}/")
+
+    await all_.measure("match[id]", by_id)
+    await all_.measure("match[id] of 20 objects", by_ids)
+    await all_.measure("one object", alone)
+    await all_.measure(f"versions of an object with {growth_fill.HISTORY_VERSIONS}", asking(f"{HISTORY}/versions/"))
 
 
 async def write(all_: Growth) -> None:
     """Push and DELETE."""
-    for size in (1, 100):
-        await all_.measure(f"push of {size}", lambda here, size=size: _push(here, size))
+    await all_.measure("push of 1", partial(_push, size=1))
+    await all_.measure("push of 100", partial(_push, size=100))
     await all_.measure("push of 100 that are there already", _push_again)
     await all_.measure("DELETE of an object", _delete)
-
-
-async def _get(here: Here, query: str, path: str | None = None, asker: Target | None = None) -> None:
-    if asker is None:
-        await here.get(query, path)
-    else:
-        answer = await here.connection.ask(asker.get((path or here.path) + query))
-        assert answer.status == 200, answer.body[:500]
 
 
 def _some(here: Here) -> str:
@@ -231,15 +232,13 @@ async def _delete(here: Here) -> float:
 
 
 def commands(all_: Growth, folder: Path) -> None:
-    """What operators run: three times each, by turns."""
-    alone = ("collection", "list")
+    """What operators run: three times each, by turns. To start a command takes most of it."""
     for what, arguments in (
-        ("taxii-server collection list (start of a command)", alone),
         ("taxii-server member list", ("member", "list")),
         ("taxii-server client health", ("client", "health")),
         ("taxii-server maintain", ("maintain",)),
     ):
-        _commanded(all_, what, lambda arguments=arguments: arguments)
+        _commanded(all_, what, partial(tuple, arguments))
 
     def bundle() -> tuple[str, ...]:
         file = folder / "more.json"
@@ -258,18 +257,20 @@ def _commanded(all_: Growth, what: str, arguments: Callable[[], tuple[str, ...]]
 
 
 async def restart(all_: Growth) -> None:
-    """Until the first page comes after a worker was killed, and after PostgreSQL was started anew with nothing in its buffers."""
+    """Until the first page comes after all workers were killed."""
 
-    async def worker(here: Here) -> float:
-        children = Path(f"/proc/{here.site.pid}/task/{here.site.pid}/children").read_text().split()
-        told = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    async def kill(here: Here) -> float:
         begun = time.perf_counter()
-        for pid, line in told.items():
-            if b"spawn_main" in line:
-                os.kill(pid, signal.SIGKILL)
+        for worker in _workers(here.site.pid):
+            os.kill(worker, signal.SIGKILL)
         return await _first_page(here, begun)
 
-    await all_.measure("a page after the workers were killed", worker)
+    await all_.measure("a page after both workers were killed", kill)
+
+
+def _workers(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 async def _first_page(here: Here, begun: float) -> float:
@@ -303,10 +304,10 @@ def main() -> None:
             kept = folder / str(versions)
             # no client's requests are too many here
             here = stack.enter_context(
-                site.running(1, kept_in=kept, postgres=_POSTGRES, more=more, TAXII_CLIENT_RATE="none")
+                site.running(2, kept_in=kept, postgres=_POSTGRES, more=more, TAXII_CLIENT_RATE="none")
             )
             growth_fill.fill(here, versions, kept, more)
-            both.append(found(here, larger=bool(more)))
+            both.append(found(here))
         all_ = Growth(both[0], both[1], asked.seconds)
         print(f"\n{'':52} {BASE:10,} {asked.versions:10,}", flush=True)
 

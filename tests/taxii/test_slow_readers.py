@@ -40,6 +40,13 @@ async def slow_reader(live: Live) -> AsyncIterator[asyncio.StreamReader]:
         writer.transport.abort()
 
 
+def note(number: int) -> dict[str, str]:
+    when = "2026-01-05T06:30:00.000Z"
+    stix_id = f"x-note--00000000-0000-4000-8000-{number:012}"
+    common = {"type": "x-note", "spec_version": "2.1", "id": stix_id, "created": when, "modified": when}
+    return common | {"text": "x" * 200_000}
+
+
 async def test_slow_readers_hold_no_connection_to_the_database(fresh_database_urls: DatabaseUrls) -> None:
     """More of them than there are connections, a kilobyte a second each: polls and pushes are answered as ever."""
     url = make_url(fresh_database_urls.server).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -49,18 +56,7 @@ async def test_slow_readers_hold_no_connection_to_the_database(fresh_database_ur
         AsyncExitStack() as readers,
     ):
         for number in range(5):
-            objects = [
-                {
-                    "type": "x-note",
-                    "spec_version": "2.1",
-                    "id": f"x-note--00000000-0000-4000-8000-{number:06}{part:06}",
-                    "created": "2026-01-05T06:30:00.000Z",
-                    "modified": "2026-01-05T06:30:00.000Z",
-                    "text": "x" * 200_000,
-                }
-                for part in range(9)
-            ]
-            await live.add(*objects)
+            await live.add(*(note(9 * number + part) for part in range(9)))
         reading = [await readers.enter_async_context(slow_reader(live)) for _ in range(READERS)]
         heads = await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader in reading))
         for _ in range(3):
@@ -77,7 +73,7 @@ async def test_slow_readers_hold_no_connection_to_the_database(fresh_database_ur
 
             assert states == {"idle"}
             assert polled.status_code == 200
-        await asyncio.wait_for(live.add({**objects[0], "id": "x-note--00000000-0000-4000-8000-999999999999"}), 10)
+        await asyncio.wait_for(live.add(note(999)), 10)
         left = [await asyncio.wait_for(reader.read(1024), 10) for reader in reading]
 
     assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
