@@ -104,7 +104,7 @@ class Growth:
         self.seconds = seconds
         self.rows: list[dict[str, Any]] = []
 
-    async def measure(self, what: str, one: Callable[[Here], Awaitable[float | None]]) -> None:
+    async def measure(self, what: str, one: Callable[[Here], Awaitable[float | None]], fewest: int = _FEWEST) -> None:
         """Do it here and there by turns; what it gives, if it does, is the seconds that count."""
         times: tuple[list[float], list[float]] = ([], [])
         until = time.perf_counter() + self.seconds
@@ -115,7 +115,7 @@ class Growth:
                 took = await one(here)
                 if number > 2:
                     seen.append(time.perf_counter() - begun if took is None else took)
-            if number >= _MOST or (number > _FEWEST and time.perf_counter() > until):
+            if number >= _MOST or (number > fewest and time.perf_counter() > until):
                 break
         self.tell(what, statistics.median(times[0]), statistics.median(times[1]), len(times[0]))
 
@@ -265,7 +265,7 @@ async def restart(all_: Growth) -> None:
             os.kill(worker, signal.SIGKILL)
         return await _first_page(here, begun)
 
-    await all_.measure("a page after both workers were killed", kill)
+    await all_.measure("a page after both workers were killed", kill, 4)
 
 
 def _workers(pid: int) -> list[int]:
