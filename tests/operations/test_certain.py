@@ -130,6 +130,9 @@ def test_every_property_with_every_junk(whole: Stix) -> None:
     "written",
     [
         '"name": "again"', '"name" : "again"', '"name"\n:"again"', '"n\\u0061me": "again"', '"x_n": 1e0', '"x_n": 01', '"x_n": -0',
+        '"x_n": "a:b\\u003a"',
+        '"name": "a\\u003Ab"',
+        '"name": "\\u003a", "name": "::"',
         '"x_n": 9007199254740992', '"x_n": NaN', '"x_n": "\\u0000"', '"x_n": "\\ud800"', '"x_n": "\\"name\\": "', '"x_n": "a :b"',
         '"x_n": {"a": 1, "a": 2}', '"x_n": [{}]', '"x_n": "a', '"x_n": "\\u00e9"', '"x_n": "\\/"',
     ],

@@ -63,6 +63,16 @@ def test_patterns_that_are_refused(pattern: str, said: str) -> None:
         "[network-traffic:dst_ref.value = '198.51.100.1' AND network-traffic:dst_port = 443]",
         f"[file:hashes.'SHA-256' = '{SHA256}' OR file:hashes.MD5 = '{SHA256[:32].upper()}']",
         "[ipv4-addr:value = '198.51.100.1'] OR [domain-name:value = 'example.net']",
+        "[domain-name:value='example.net']",
+        "[ domain-name:value = 'example.net' ]",
+        "[network-traffic:dst_port IN (443, 8443) AND network-traffic:protocols[*] = 'tcp' AND x:y[0].z IN ('a','b')]",
+        (
+            "([network-traffic:dst_ref.value = '198.51.100.1' AND network-traffic:dst_port IN (443, 8443)] FOLLOWEDBY "
+            "[url:value LIKE 'https://example.net/%']) WITHIN 300 SECONDS"
+        ),
+        "[process:name = 'a.exe'] REPEATS 5 TIMES FOLLOWEDBY [process:name = 'b.exe'] WITHIN 5 SECONDS REPEATS 2 TIMES",
+        "[file:extensions.'windows-pebinary-ext'.number_of_sections >= 3 AND (file:size < 10 OR file:name != 'a')]",
+        "[ipv4-addr:value ISSUBSET '198.51.100.0/24' OR process:is_hidden = true]",
         " OR ".join(["[ipv4-addr:value = '198.51.100.1']"] * 1500),
     ],
     ids=lambda pattern: pattern[:40],
@@ -79,28 +89,75 @@ def test_common_patterns_need_no_grammar(pattern: str, monkeypatch: pytest.Monke
 
 _names = st.sampled_from(["value", "dst_ref", "x_1", "start", "in", "h", "t", "hashes_x", "hashes", "true", "false"])
 _types = st.sampled_from(["file", "ipv4-addr", "x", "a--b", "a-", "h", "b", "not", "hashes", "true", "false-x"])
+_steps = _names | st.builds("{}[{}]".format, _names, st.sampled_from(["*", "0", "12", "-1", "01", "a", ""]))
+_extensions = st.sampled_from(["'a-ext'", "'a-ex'", "'-ext'", "'hashes'", "'hashes-ext'", "'a'"])
 _hashes = st.sampled_from(["MD5", "'MD5'", "'SHA-1'", "'SHA-256'", "'SHA-512'", "SHA1", "'sha-256'", "SSDEEP"])
 _texts = st.one_of(
     st.sampled_from([0, 31, 32, 40, 64, 128]).map(lambda length: ("aF09" * 32)[:length]),
     st.text("aZ9 /*-#%[]():.=t+~!", max_size=8),
 ).map(lambda text: f"'{text}'")
 _values = st.one_of(_texts, st.sampled_from(["0", "443", "-1", "007", "1.5", "true", "9" * 18, "h'aa'"]))
-_paths = st.lists(_names, min_size=1, max_size=3).map(".".join) | st.builds("{}.{}".format, _names, _hashes)
-_comparisons = st.builds(
-    "{}:{} {} {}".format,
-    _types,
-    _paths | _hashes.map("hashes.{}".format),
-    st.sampled_from(["=", "=", "=", "!=", "!=", "LIKE", "MATCHES", "==", ">", "IN", "NOT ="]),
-    _values,
+_sets = st.builds("({})".format, st.lists(_values, max_size=3).map(", ".join))
+_paths = st.lists(_steps | _extensions, min_size=1, max_size=3).map(".".join) | st.builds(
+    "{}.{}".format, _steps, _hashes
 )
-_joints = st.sampled_from([" AND ", " OR "])
+_OPERATORS = [
+    " = ",
+    "=",
+    " =",
+    "= ",
+    " = ",
+    " != ",
+    "!=",
+    " LIKE ",
+    " MATCHES ",
+    "LIKE",
+    " == ",
+    " > ",
+    "<=",
+    " < ",
+    " ISSUBSET ",
+    " ISSUPERSET ",
+    " IN ",
+    " NOT = ",
+]
+_comparisons = st.builds(
+    "{}:{}{}{}".format,
+    _types,
+    _paths | st.builds("{}hashes.{}".format, st.just("") | _steps.map("{}.".format), _hashes),
+    st.sampled_from(_OPERATORS),
+    _values | _sets,
+)
+_joints = st.sampled_from([" AND ", " OR ", " FOLLOWEDBY "])
 
 
 def _joined(parts: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
     return st.builds(lambda joint, several: joint.join(several), _joints, st.lists(parts, min_size=1, max_size=most))
 
 
-_patterns = _joined(_joined(_comparisons, 2).map("[{}]".format), 2)
+_GOOD = st.sampled_from(
+    [
+        "a:b = 'c'",
+        "a-b:c.d[*].e>=1",
+        "a:b IN (1, 2)",
+        "a:'b-ext'.c IN ('d','e')",
+        "a:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e'",
+        "a:b ISSUBSET 'c'",
+        "a:b[0].c = true",
+        "a:b LIKE '%'",
+    ]
+)
+
+
+def _perhaps(inner: st.SearchStrategy[str], *around: str) -> st.SearchStrategy[str]:
+    return st.builds(lambda form, part: form.format(part), st.sampled_from(["{}", "{}", *around]), inner)
+
+
+_groups = _perhaps(_joined(_comparisons, 2), "({})") | _perhaps(_joined(_GOOD, 2), "({})")
+_observations = _joined(_groups, 2) | _joined(_perhaps(_joined(_GOOD, 2), "({})"), 2)
+_QUALIFIED = ("{} WITHIN 5 SECONDS", "{} REPEATS 2 TIMES", "{} WITHIN 5 SECONDS REPEATS 2 TIMES", "{} WITHIN 0 SECONDS")
+_terms = _perhaps(_perhaps(_observations, "[ {} ]").map("[{}]".format), *_QUALIFIED)
+_patterns = _joined(_perhaps(_perhaps(_joined(_terms, 2), "({})"), *_QUALIFIED), 2)
 _ODD_CHARACTERS = list(
     "'\\[]():.=!<>-_ aAtTrue0/*\"\t\n\r\0\x7f\x85\u00a0\u2028\uff07\uff3b\u0430\u0665\U0001d7d8\ud800"
 )
@@ -132,7 +189,20 @@ def _one_character_off(pattern: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[a-b:c.d = 'e']", "[a:b != 10]", "[a:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e']"]
+    "pattern",
+    [
+        "[a-b:c.d = 'e']",
+        "[a:b != 10]",
+        "[a:hashes.MD5 = 'd41d8cd98f00b204e9800998ecf8427e']",
+        *(
+            pytest.param(pattern, marks=pytest.mark.slow)
+            for pattern in (
+                "[a:b IN (1, 2) AND c:d[*] IN ('e')]",
+                "([a:b=1] FOLLOWEDBY [ a:b>=1 ]) WITHIN 5 SECONDS REPEATS 2 TIMES",
+                "[(a:'b-ext'.c < 'd' OR a:b[0].c ISSUBSET 'd') AND a:b = true]",
+            )
+        ),
+    ],
 )
 def test_one_character_off_is_plain_only_if_valid(pattern: str) -> None:
     """Every character left out, every odd one put before it or in its place."""

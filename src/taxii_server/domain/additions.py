@@ -6,10 +6,10 @@ Decided here from what is stored, under the collection's lock; carried out by `s
 from __future__ import annotations
 
 from bisect import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from taxii_server.domain.stix_objects import SCO_TYPES
 from taxii_server.domain.stix_versions import Version
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from taxii_server.domain.stix_objects import Columns
 
 
+SMALL_ENVELOPE: Final = 128
+_SMALL_OCTETS: Final = 512 * 1024
 _NOBODYS = SCO_TYPES | {"marking-definition"}
 
 
@@ -91,6 +93,11 @@ class Withdrawn:
 Outcome = Store | Repeat | Conflict | NotYours | NoRoom | Withdrawn
 
 
+def is_small(sizes: Sequence[int]) -> bool:
+    """Whether objects of so many octets are so few that others wait no longer for what is done with all than for a thread."""
+    return len(sizes) <= SMALL_ENVELOPE and sum(sizes) <= _SMALL_OCTETS
+
+
 def decide(
     known: Iterable[Known],
     incoming: Sequence[tuple[Columns, Level]],
@@ -119,24 +126,22 @@ def decide(
     of_object: dict[str, list[Known]] = defaultdict(list)
     for one in known:
         of_object[one.place.stix_id].append(one)
-    barred = {
-        columns.stix_id: max(known_recalls, key=lambda recall: recall.at)
-        for columns, _ in incoming
-        for stix_id in (columns.stix_id, columns.stix_id.lower())
-        if recalled
-        and (
-            known_recalls := [
-                recall
-                for recall in recalled.get(stix_id, ())
-                if recall.is_known_to(clearance, (one.place for one in of_object[stix_id]))
-            ]
-        )
+    barred = _barred(incoming, clearance, of_object, recalled) if recalled else {}
+    histories = {
+        stix_id: _History(of_object.get(stix_id, ()))
+        for stix_id, times in Counter(columns.stix_id for columns, _ in incoming).items()
+        if times > 1 or stix_id in of_object or stix_id in barred or room is not None
     }
-    histories = {columns.stix_id: _History(of_object[columns.stix_id]) for columns, _ in incoming}
     outcomes: list[Outcome] = []
     date_added = base
     for index, (columns, level) in enumerate(incoming):
-        history = histories[columns.stix_id]
+        history = histories.get(columns.stix_id)
+        if history is None:
+            # most of what is ever added: nothing of the kind is there, nor comes with it
+            date_added += MICROSECOND
+            place = Version(columns.stix_id, columns.form, columns.version_at or date_added, date_added, level)
+            outcomes.append(Store(place, columns.version or to_taxii(date_added), None))
+            continue
         outcome: Outcome | None = history.already_there(columns)
         recall = barred.get(columns.stix_id)
         if recall is not None and recall.stops(columns):
@@ -156,6 +161,27 @@ def decide(
             history.learn(Known(place, version, columns.digest, member))
         outcomes.append(outcome)
     return outcomes
+
+
+def _barred(
+    incoming: Sequence[tuple[Columns, Level]],
+    clearance: Level,
+    of_object: Mapping[str, Sequence[Known]],
+    recalled: Mapping[str, Sequence[StandingRecall]],
+) -> dict[str, StandingRecall]:
+    """Give the recall that each object has to do with, if any."""
+    return {
+        columns.stix_id: max(known_recalls, key=lambda recall: recall.at)
+        for columns, _ in incoming
+        for stix_id in (columns.stix_id, columns.stix_id.lower())
+        if (
+            known_recalls := [
+                recall
+                for recall in recalled.get(stix_id, ())
+                if recall.is_known_to(clearance, (one.place for one in of_object.get(stix_id, ())))
+            ]
+        )
+    }
 
 
 class _History:

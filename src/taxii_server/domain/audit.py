@@ -158,7 +158,7 @@ def canonical(details: Mapping[str, Any]) -> str:
 def pack(*fields: str | bytes) -> bytes:
     """Write fields one after the other, each behind its length, so that no two lists of fields look alike."""
     octets = [one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one for one in fields]
-    return b"".join(len(one).to_bytes(_NUMBER_BYTES, "big") + one for one in octets)
+    return b"".join([part for one in octets for part in (len(one).to_bytes(_NUMBER_BYTES, "big"), one)])
 
 
 def body_of(stream: str, act: str, who: str, details: str) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from taxii_server.domain.filters import Exactly, Keyword
 from taxii_server.domain.tlp import NEVER
@@ -50,6 +50,10 @@ class Standing:
 
     superseded_level: int
     newer_form_level: int
+
+
+ALONE: Final = Standing(superseded_level=NEVER, newer_form_level=NEVER)
+"""How the only version of an object stands."""
 
 
 def standings(versions: Iterable[Version]) -> dict[datetime, Standing]:

@@ -31,8 +31,7 @@ _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z"
 ).fullmatch
 _CUSTOM_NAME = re.compile("x_[a-z0-9_]{1,240}").fullmatch
-# a colon that doesn't follow its property's name at once couldn't be counted; NUL is JSON, and can't be stored
-_UNCOMMON: Final = (b" :", b"\t:", b"\n:", b"\r:", rb"\u0000")
+_ESCAPES: Final = (rb"\u003a", rb"\u003A", rb"\u0000")
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -45,9 +44,11 @@ def read(octets: bytes) -> Columns | None:
         kind = _KINDS.get(found["type"])
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    if kind is None or not _fits(found, kind) or not _read_whole(octets, found):
+    if kind is None or not _fits(found, kind):
         return None
-    digest = sha256(_encode(found)).digest()
+    again = _encode(found)
+    if not _read_whole(octets, again):
+        return None
     markings = [MARKING_LEVELS[one] for one in found.get("object_marking_refs", ()) if one in MARKING_LEVELS]
     version = found.get("modified")
     return Columns(
@@ -56,7 +57,7 @@ def read(octets: bytes) -> Columns | None:
         form=Form.STIX_2_1,
         version=version,
         version_at=None if version is None else datetime.fromisoformat(version),
-        digest=digest,
+        digest=sha256(again).digest(),
         level=max(markings) if markings else None,
         names_creator="created_by_ref" in found,
         revoked=found.get("revoked") is True,
@@ -66,8 +67,10 @@ def read(octets: bytes) -> Columns | None:
 def _fits(found: dict[str, Any], kind: _Kind) -> bool:
     if not kind.required <= found.keys():
         return False
-    properties = kind.properties
+    texts, properties = kind.texts, kind.properties
     for name, value in found.items():
+        if type(value) is str and name in texts:
+            continue
         fits = properties.get(name)
         if not (_custom(name, value) if fits is None else fits(value)):
             return False
@@ -79,16 +82,21 @@ def _fits(found: dict[str, Any], kind: _Kind) -> bool:
     return True
 
 
-def _read_whole(octets: bytes, found: dict[str, Any]) -> bool:
-    """Whether what was read is all that is written: the reader keeps the last of several properties of one name."""
-    properties = len(found) + sum(len(each) for name in _LISTS_OF_OBJECTS for each in found.get(name, ()))
-    return octets.count(b'":') == properties and not any(some in octets for some in _UNCOMMON)
+def _read_whole(octets: bytes, again: bytes) -> bool:
+    """Whether what was read is all that is written: the reader keeps the last of several properties of one name.
+
+    Written `again`, an object has a colon less for each that was lost, and no less anywhere else: unless one was spelled as an
+    escape. NUL is JSON, and can't be stored.
+    """
+    if octets.count(b":") != again.count(b":"):
+        return False
+    return rb"\u" not in octets or not any(escape in octets for escape in _ESCAPES)
 
 
 def _custom(name: str, value: Any) -> bool:
     if _CUSTOM_NAME(name) is None:
         return False
-    return _whole(value) or _boolean(value) or _string(value) or _strings(value)
+    return type(value) is str or _whole(value) or _boolean(value) or _strings(value)
 
 
 def _string(value: Any) -> bool:
@@ -100,7 +108,8 @@ def _some_string(value: Any) -> bool:
 
 
 def _strings(value: Any) -> bool:
-    return type(value) is list and bool(value) and all(type(one) is str for one in value)
+    # an empty one holds no type at all
+    return type(value) is list and set(map(type, value)) == _STRING
 
 
 def _boolean(value: Any) -> bool:
@@ -148,29 +157,33 @@ def _reference(value: Any) -> bool:
         and value.keys() <= _REFERENCE
         and "source_name" in value
         and len(value) > 1
-        and all(type(one) is str for one in value.values())
+        and set(map(type, value.values())) == _STRING
     )
 
 
 def _phase(value: Any) -> bool:
-    return type(value) is dict and value.keys() == _PHASE and all(type(one) is str for one in value.values())
+    return type(value) is dict and value.keys() == _PHASE and set(map(type, value.values())) == _STRING
 
 
 def _pattern(value: Any) -> bool:
     return type(value) is str and is_plain(value)
 
 
+_STRING: Final = {str}
 _REFERENCE: Final = {"source_name", "description", "url", "external_id"}
 _PHASE: Final = {"kill_chain_name", "phase_name"}
-_LISTS_OF_OBJECTS: Final = ("external_references", "kill_chain_phases")
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a plain object of one type looks like: `orders` has pairs of dates, and whether both may be the same."""
+    """What a plain object of one type looks like: `orders` has pairs of dates, and whether both may be the same.
+
+    Of its `texts` it is enough that they are strings.
+    """
 
     name: str
     required: frozenset[str]
+    texts: frozenset[str]
     properties: Mapping[str, _Fits]
     orders: tuple[tuple[str, str, bool], ...]
 
@@ -202,7 +215,9 @@ def _kind(name: str, required: str, /, *orders: tuple[str, str, bool], **propert
         "spec_version": _among("2.1"),
         "object_marking_refs": _list_of(_id(["marking-definition"])),
     }
-    return _Kind(name, frozenset(["id", *required.split()]), {**first, **properties}, orders)
+    plain = {**first, **properties}
+    texts = frozenset(name for name, fits in plain.items() if fits is _string)
+    return _Kind(name, frozenset(["id", *required.split()]), texts, plain, orders)
 
 
 def _versioned(name: str, required: str, /, *orders: tuple[str, str, bool], **properties: _Fits) -> _Kind:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from taxii_server.domain import audit
+from taxii_server.domain.additions import SMALL_ENVELOPE
 from taxii_server.domain.audit import Contents, Entry
 from taxii_server.storage import audit as storage
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from taxii_server.storage.engine import Connection
 
 NOTHING_MORE: Final[Mapping[str, Any]] = MappingProxyType({})
-
-_FEW: Final = 100
 
 
 async def write(
@@ -35,7 +34,7 @@ async def write(
     None did where a recall found the object revoked already.
     """
     # a large push must not hold up everybody else's requests
-    large = len(contents) > _FEW
+    large = len(contents) > SMALL_ENVELOPE
     some = await asyncio.to_thread(Contents.of, contents) if large else Contents.of(contents)
     details: dict[str, Any] = {**some.details, **told}
     await storage.append(connection, Entry(audit.of_collection(collection_id), act, who, details))

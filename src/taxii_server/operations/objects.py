@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from prometheus_client import Counter
 
 from taxii_server.domain import audit, permissions, stix_versions
-from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn
+from taxii_server.domain.additions import Conflict, NoRoom, NotYours, Outcome, Store, Withdrawn, is_small
 from taxii_server.domain.audit import Act, Content
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
@@ -172,7 +173,8 @@ async def keep(
     async with database.write(target) as connection:
         clock = await clocks.lock_clock(connection, target.collection_id)
         target = await recheck(connection)
-        verdicts = await asyncio.to_thread(_admitted, verdicts, target)
+        small = is_small([len(each.body) if isinstance(each, Accepted) else 0 for each in verdicts])
+        verdicts = _admitted(verdicts, target) if small else await asyncio.to_thread(_admitted, verdicts, target)
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
 
         async def add(room: int | None) -> tuple[Status, Sequence[Outcome]]:
@@ -184,7 +186,8 @@ async def keep(
                 [(verdict.columns, verdict.body) for verdict in accepted],
                 room,
             )
-            status = await asyncio.to_thread(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            work = partial(_status, status_id, requested_at, verdicts, outcomes, target.quota)
+            status = work() if small else await asyncio.to_thread(work)
             await statuses.write(
                 connection,
                 status,

@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from taxii_server.domain.access import Validation
+from taxii_server.domain.additions import is_small
 from taxii_server.domain.errors import BadBody, ValidatorsGone
 from taxii_server.domain.stix_objects import Columns, NotJson
 from taxii_server.operations.judging import (
@@ -39,9 +40,6 @@ from taxii_server.operations.judging import (
 
 MOST_SECONDS_A_PUSH: Final = 60.0
 """Processor time of all the objects of one envelope."""
-
-SMALL_ENVELOPE: Final = 128
-"""Objects of an envelope that the web worker looks at by itself."""
 
 _SHORT = 16 * 1024
 _TURN_SECONDS = 0.001
@@ -120,7 +118,7 @@ class Validators:
         """
         self._refuse_if_closed()
         push = _Push(slices, validation, self._max_object_length)
-        if len(slices) <= SMALL_ENVELOPE:
+        if is_small([len(each) for each in slices]):
             await push.glance()
         if push.is_judged:
             return push.verdicts()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from taxii_server.domain.additions import Known, Outcome, Store, decide
-from taxii_server.domain.stix_versions import standings
+from taxii_server.domain.additions import Known, Outcome, Store, decide, is_small
+from taxii_server.domain.stix_versions import ALONE, standings
 from taxii_server.storage import arrays, clocks, stored_versions
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ async def add(
     stored, recalled = await stored_versions.of_objects_and_recalls(
         connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}
     )
+    work = partial(_plan, stored, recalled, target, clock, incoming, room)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
-    plan = await asyncio.to_thread(_plan, stored, recalled, target, clock, incoming, room)
+    plan = work() if is_small([len(body) for _, body in incoming]) else await asyncio.to_thread(work)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
         await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
@@ -122,7 +124,9 @@ def _plan(
         places[one.stix_id].append(one.place)
     for outcome, _, _ in new:
         places[outcome.place.stix_id].append(outcome.place)
-    standing = {date: found for some in places.values() for date, found in standings(some).items()}
+    standing = {}
+    for some in places.values():
+        standing.update({some[0].date_added: ALONE} if len(some) == 1 else standings(some))
     kept = [standing[outcome.place.date_added] for outcome, _, _ in new]
     rows = {
         "date_added": arrays.instants(outcome.place.date_added for outcome, _, _ in new),

@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import JSONResponse
 
 from taxii_server.domain import timestamps
+from taxii_server.domain.additions import SMALL_ENVELOPE
 from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import to_taxii
 from taxii_server.taxii.resources import ErrorResource, StatusResource
@@ -90,8 +91,12 @@ def versions(answer: Answer, asked: PageQuery) -> TaxiiResponse:
 
 
 async def status(one: Status, status_code: int = 200) -> TaxiiResponse:
-    """Answer with a status (§4.3.1), written in a thread: it has a line for each of perhaps 100,000 objects."""
-    return await asyncio.to_thread(lambda: resource(StatusResource.of(one), status_code))
+    """Answer with a status (§4.3.1), a long one written in a thread: it has a line for each of perhaps 100,000 objects."""
+
+    def written() -> TaxiiResponse:
+        return resource(StatusResource.of(one), status_code)
+
+    return written() if one.total_count <= SMALL_ENVELOPE else await asyncio.to_thread(written)
 
 
 def error(refusal: TaxiiServerError, status: int, request_id: str) -> TaxiiResponse:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from taxii_server.web.describing import Component
 
 _COLLECTION = "/{trust_group}/collections/{collection}/"
+_SHORT_BODY = 256 * 1024
 _READ_ERRORS = (400, 403, 404, 406)
 
 
@@ -84,7 +85,7 @@ def router(service: Service) -> APIRouter:
             service.validators,
             caller,
             calls.again(service, request, caller),
-            await asyncio.to_thread(cut, body),
+            cut(body) if len(body) <= _SHORT_BODY else await asyncio.to_thread(cut, body),
         )
         note(
             request,
