@@ -10,7 +10,7 @@ LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --
 moved  = $(shell test ! -e $(1)/installed || test "$$(cat $(1)/installed)" = "$$(pwd)" || echo FORCE)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-all check format lock bench bench-full assets clean
+.PHONY: FORCE help install run test test-all torture check format lock bench bench-full assets clean
 FORCE:
 
 help: ## list the chores
@@ -53,6 +53,9 @@ test: .venv/installed ## run the tests, slow ones left out (under five minutes)
 test-all: .venv/installed .venv-clients/installed ## run what `make test` leaves out: slow tests, and the database tests on the system's PostgreSQL
 	@$(PYTEST) $(SPREAD) -m slow
 	@$(PYTEST) $(SPREAD) -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
+
+torture: .venv/installed ## kill workers, servers and PostgreSQL under load for MINUTES (10), by SEED: no poller may miss or repeat anything
+	@.venv/bin/python -m tests.storm --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: .venv/installed ## lint, types, import contracts, OpenAPI documents, drift of the lock, of openapi/ and of the migrations
 	@.venv/bin/python -m ruff format --check .
