@@ -46,7 +46,10 @@ async def exchange(module_database_urls: DatabaseUrls) -> AsyncIterator[Exchange
         (f"objects/{THING}/", 3),
         (f"objects/{THING}/versions/", 3),
         # what tells of no version is in no ledger
-        ("objects/?added_after=2099-01-01T00:00:00Z", 2),
+        ("objects/?added_after=2024-01-01T00:00:00Z&match[type]=campaign", 2),
+        # where the collection ends there is nothing to ask for
+        ("objects/?added_after=2099-01-01T00:00:00Z", 1),
+        ("manifest/?added_after=2099-01-01T00:00:00Z", 1),
         ("manifest/?match[type]=campaign", 2),
         (f"objects/{THING}/?match[version]=2001-01-01T00:00:00Z", 2),
         ("objects/indicator--00000000-0000-4000-8000-000000000000/", 2),

@@ -9,7 +9,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from sqlalchemy import text
 
 from taxii_server.domain.filters import ALL_VERSIONS, Exactly, Filter, Keyword
 from taxii_server.domain.stix_objects import Form
@@ -17,6 +16,7 @@ from taxii_server.domain.tlp import Level
 from taxii_server.storage import object_page_statements as statements
 from taxii_server.storage import object_pages
 from taxii_server.storage.engine import Database
+from taxii_server.storage.hot import Statement
 from taxii_server.storage.object_pages import Bounds
 from tests.storage.feeds import BEGINNING, Feed, columns, served, stix_id
 
@@ -61,6 +61,11 @@ def without(name: str, kind: str, number: int) -> str:
         return pattern.sub(instead, whole)
     found = list(pattern.finditer(whole))[number]
     return whole[: found.start()] + instead + whole[found.end() :]
+
+
+def mutated(name: str, written: str) -> Statement:
+    """Make a statement of the text of a mutant."""
+    return Statement(written, " ".join(getattr(statements, name).columns))
 
 
 def questions(name: str, middle: datetime) -> list[Filter]:
@@ -133,7 +138,7 @@ async def test_a_page_that_forgets_all_conditions_of_a_kind_shows_nothing_foreig
     """Those on the collection, or those on the clearance, are taken from the statement's text."""
     for kind in ("collection", "clearance"):
         with monkeypatch.context() as patch:
-            patch.setattr(statements, name, text(without(name, kind, -1)))
+            patch.setattr(statements, name, mutated(name, without(name, kind, -1)))
             assert await foreign(feeds[0].database, feeds[:1], name) == set(), kind
 
 
@@ -145,7 +150,7 @@ async def test_a_page_that_forgets_a_condition_shows_nothing_foreign(
     """Each condition on collection and clearance in turn."""
     for kind, number in places(name):
         with monkeypatch.context() as patch:
-            patch.setattr(statements, name, text(without(name, kind, number)))
+            patch.setattr(statements, name, mutated(name, without(name, kind, number)))
             assert await foreign(feeds[0].database, feeds, name) == set(), (kind, number)
 
 
@@ -162,7 +167,7 @@ async def test_without_the_policies_it_would(
             if kind == "clearance":
                 mutant = SERIES.sub("generate_series(0, 4)", mutant)
             with monkeypatch.context() as patch:
-                patch.setattr(statements, name, text(mutant))
+                patch.setattr(statements, name, mutated(name, mutant))
                 assert told in await foreign(owner, feeds, name)
     finally:
         await owner.close()

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 from taxii_server import storage
 from taxii_server.storage import object_page_statements
 from taxii_server.storage.callers import CALLER
-from taxii_server.storage.hot import CONVERTED_ONCE, Statement, statement
+from taxii_server.storage.hot import CONVERTED_ONCE, Statement
 
 
 def _written() -> dict[str, TextClause | Statement]:
@@ -44,7 +44,7 @@ def test_the_bound_is_the_drivers_own() -> None:
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_driver_converts_each_statement_once(name: str) -> None:
-    """As SQLAlchemy hands it over, placeholders and all; one that is longer belongs into `hot.statement`, or is too long."""
+    """As SQLAlchemy hands it over, placeholders and all; one that is longer belongs into a `hot.Statement`, or is too long."""
     written = WRITTEN[name]
     compiled = (text(written.text) if isinstance(written, Statement) else written).compile(dialect=_DRIVER)
 
@@ -54,11 +54,11 @@ def test_the_driver_converts_each_statement_once(name: str) -> None:
 
 def test_a_statement_says_what_was_written() -> None:
     """A comment ends where its line does, and what is within a line stays as it is."""
-    made = statement("""
+    made = Statement("""
         SELECT 'two  blanks',  -- why
                1
 
          WHERE true
     """)
 
-    assert str(made) == "SELECT 'two  blanks',  -- why\n1\nWHERE true"
+    assert made.text == "SELECT 'two  blanks',  -- why\n1\nWHERE true"

@@ -204,15 +204,15 @@ class TestLostConnections:
     async def test_what_writes_is_not(self, single: Database, database_urls: DatabaseUrls) -> None:
         """It may have been done."""
         async with noted(database_urls):
-            await single.commit(NOTE.step({"place": 1}))
+            await single.persist(NOTE.step({"place": 1}))
             [lane] = single._committing._lanes
-            writing = asyncio.ensure_future(single.commit(SLEEP.step({"seconds": 30}), NOTE.step({"place": 2})))
+            writing = asyncio.ensure_future(single.persist(SLEEP.step({"seconds": 30}), NOTE.step({"place": 2})))
             await asyncio.sleep(0)
             assert len(lane) == 1
             end(database_urls, lane._connection.info.backend_pid)
             with pytest.raises(DatabaseGone):
                 await writing
-            await single.commit(NOTE.step({"place": 3}))
+            await single.persist(NOTE.step({"place": 3}))
             assert notes(database_urls) == [1, 3]
 
     async def test_a_silent_one_fails_all_and_is_replaced(self, database_urls: DatabaseUrls) -> None:
@@ -239,7 +239,7 @@ class TestLostConnections:
 class TestCommitting:
     async def test_what_was_answered_is_there(self, single: Database, database_urls: DatabaseUrls) -> None:
         async with noted(database_urls):
-            await single.commit(NOTE.step({"place": 1}))
+            await single.persist(NOTE.step({"place": 1}))
             assert notes(database_urls) == [1]
 
     async def test_what_fails_in_the_commit_itself_is_a_failure(
@@ -248,9 +248,9 @@ class TestCommitting:
         """A deferred constraint: the statement succeeded, and what it did is not there."""
         async with noted(database_urls):
             with pytest.raises(UniqueViolation):
-                await single.commit(NOTE.step({"place": 1}), NOTE.step({"place": 1}))
+                await single.persist(NOTE.step({"place": 1}), NOTE.step({"place": 1}))
             assert notes(database_urls) == []
-            await single.commit(NOTE.step({"place": 2}))
+            await single.persist(NOTE.step({"place": 2}))
             assert notes(database_urls) == [2]
 
 

@@ -62,7 +62,7 @@ def some(count: int) -> list[dict[str, Any]]:
 
 
 async def test_noting_costs_a_poll_no_statement(own: Exchange) -> None:
-    """What was noted waits in memory; an empty poll sends the caller statement and the page's, and writes nothing."""
+    """What was noted waits in memory; an empty poll sends the caller statement, and writes nothing."""
     await own.add(*some(3))
     await saved(own)
     before = own.alliance.execute("SELECT xmin, client, requests FROM client_activity")
@@ -73,7 +73,7 @@ async def test_noting_costs_a_poll_no_statement(own: Exchange) -> None:
 
     assert empty.json() == {"more": False}
     assert [one for one in sent if "client_readings" in one or "client_activity" in one] == []
-    assert [one.split()[0] for one in sent_empty] == ["SELECT", "WITH"]
+    assert [one.split()[0] for one in sent_empty] == ["SELECT"]
     assert own.alliance.execute("SELECT xmin, client, requests FROM client_activity") == before
     assert readings(own) == {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice, product
@@ -13,13 +13,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from sqlalchemy import text
 
-from taxii_server.domain.access import Readable, Whole
+from taxii_server.domain.access import Readable
 from taxii_server.domain.stix_versions import Version
+from taxii_server.domain.tlp import Level
+from taxii_server.storage import bounds, object_pages
 from taxii_server.storage import object_page_statements as statements
-from taxii_server.storage import object_pages
-from taxii_server.storage.engine import Connection, Database
+from taxii_server.storage.hot import Statement
 from tests.auth.alliance import BOTH
 from tests.taxii import laws
 from tests.taxii.alliance import TAXII, Exchange, basic, exchange_on
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import httpx
-    from sqlalchemy import TextClause
 
-    from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = pytest.mark.anyio
@@ -294,13 +292,14 @@ PLACES: Final = [
 ]
 
 
-def without(name: str, number: int) -> tuple[TextClause, str]:
+def without(name: str, number: int) -> tuple[Statement, str]:
     """Give a statement without one of its conditions on the clearance, and that condition."""
     whole = getattr(statements, name).text
     found = list(_CONDITION.finditer(whole))[number]
     # what hides less: for the late arrivals' "supersedes it" that is to leave the condition out as well
     instead = _WIDER.get(found.group(), "TRUE")
-    return text(whole[: found.start()] + instead + whole[found.end() :]), found.group()
+    written = whole[: found.start()] + instead + whole[found.end() :]
+    return Statement(written, " ".join(getattr(statements, name).columns)), found.group()
 
 
 @pytest.mark.slow
@@ -312,15 +311,10 @@ async def test_each_condition_on_the_clearance_would_be_missed(
     """With any one of them gone from its statement, some of a few thousand requests find out.
 
     The policies would hold back what lies above the clearance all the same (`tests/storage/test_forgotten_conditions.py`),
-    so pages are read here as upkeep reads.
+    so pages are read here as by somebody whom nothing is above.
     """
     mutant, condition = without(name, number)
-    read = Database.read
-
-    def wholly(database: Database, where: Proof | None = None) -> AbstractAsyncContextManager[Connection]:
-        return read(database, Whole(where.collection_id) if isinstance(where, Readable) else where)
-
-    monkeypatch.setattr(Database, "read", wholly)
+    monkeypatch.setattr(object_pages, "held_to", lambda where: bounds.held_to(Readable(where.collection_id, Level.RED)))
     monkeypatch.setattr(statements, name, mutant)
     random = Random(1)
     asking = (one for one in requests(random, scene.books, 60_000) if object_pages._statement(one.want)[0] is mutant)

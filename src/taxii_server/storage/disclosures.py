@@ -157,7 +157,7 @@ async def insert(through: Connection | Database, disclosures: Sequence[Disclosur
     if isinstance(through, AsyncConnection):
         await INSERT.on(through, values)
     else:
-        await through.commit(INSERT.step(values))
+        await through.persist(INSERT.step(values))
 
 
 async def spanning(

@@ -156,7 +156,7 @@ class Database:
         with _trouble(), _timed():
             return await self._reading.ask(steps)
 
-    async def commit(self, *steps: Step) -> None:
+    async def persist(self, *steps: Step) -> None:
         """Run hot statements that write, in a transaction of their own that is durable when this returns."""
         with _trouble(), _timed():
             await self._committing.ask(steps)

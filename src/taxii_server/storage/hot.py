@@ -14,7 +14,7 @@ from collections import namedtuple
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import TextClause, column, text
+from sqlalchemy import column, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +27,6 @@ _INDENTATION = re.compile(r"\n\s*")
 _PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
 
 
-def statement(written: str) -> TextClause:
-    """Make a statement of what is written, without its indentation."""
-    return text(_INDENTATION.sub("\n", written).strip())
-
-
 class Statement:
     """A statement that is prepared once on each connection."""
 
@@ -40,15 +35,16 @@ class Statement:
 
         Lines stay lines, so that a comment ends where it did.
         """
-        self.text = _INDENTATION.sub("\n", written).strip()
+        short = _INDENTATION.sub("\n", written).strip()
+        self.text = short
         self.columns = tuple(columns.split())
-        self.names = tuple(dict.fromkeys(_PARAMETER.findall(self.text)))
+        self.names = tuple(dict.fromkeys(_PARAMETER.findall(short)))
         """The parameters, in the order in which they are numbered."""
-        self.numbered = _PARAMETER.sub(lambda found: f"${self.names.index(found[1]) + 1}", self.text).encode()
+        self.numbered = _PARAMETER.sub(lambda found: f"${self.names.index(found[1]) + 1}", short).encode()
         row = namedtuple("Row", self.columns)  # type: ignore[misc]  # noqa: PYI024 - its fields are the statement's
         self.row: Callable[[Sequence[Any]], Any] = row._make
         # told its columns, SQLAlchemy works out the result's shape once and not on each request: a sixth of the CPU it takes
-        self._clause = text(self.text).columns(*map(column, self.columns))
+        self._clause = text(short).columns(*map(column, self.columns))
 
     async def on(self, connection: AsyncConnection, values: Mapping[str, object]) -> Sequence[Any]:
         """Run it on a connection; give its rows."""

@@ -19,7 +19,6 @@ import sys
 from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,22 +28,19 @@ from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import EPOCH, MICROSECOND, from_microseconds
 from taxii_server.storage import object_page_statements as statements
 from taxii_server.storage.bounds import held_to
-from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import TextClause
-
     from taxii_server.domain.access import Readable
     from taxii_server.domain.filters import Filter
     from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.hot import Statement
 
 _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
 _BEFORE_ALL = "-infinity"
 _NO_BOUND = 2**62
-_COLUMNS = ("bodies", "dates", "ids", "forms", "versions", "more")
 _FROM_2000 = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 
 
@@ -117,16 +113,9 @@ async def page(
         "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
-    hot = _hot(statement)
     if isinstance(through, AsyncConnection):
-        return read(await hot.on(through, values))
-    return read(await through.ask(held_to(where), hot.step(values)))
-
-
-@cache
-def _hot(statement: TextClause) -> Statement:
-    names = ("known", *_COLUMNS) if statement is statements.OF_OBJECTS else _COLUMNS
-    return Statement(statement.text, " ".join(names))
+        return read(await statement.on(through, values))
+    return read(await through.ask(held_to(where), statement.step(values)))
 
 
 def read(rows: Sequence[Any]) -> Page:
@@ -153,7 +142,7 @@ def _listed(pieces: Sequence[Any]) -> list[list[Any]]:
     return [[one for row in pieces for one in getattr(row, column)] for column in ("ids", "forms", "versions")]
 
 
-def _statement(want: Filter) -> tuple[TextClause, dict[str, object]]:
+def _statement(want: Filter) -> tuple[Statement, dict[str, object]]:
     """Choose the statement whose walk fits the filter, and the values that only it takes."""
     if want.ids is not None:
         # each once, as types
