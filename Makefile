@@ -79,8 +79,9 @@ lock: ## choose new versions for the requirements*.lock files (needs uv)
 bench: .venv/installed ## measure the server beside PostgreSQL and a bare route (minutes)
 	@.venv/bin/python -m benchmarks --json bench.json
 
-bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench (half an hour)
+bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench, and with a million versions (forty minutes)
 	@.venv/bin/python -m benchmarks --full --peers .bench --json bench.json
+	@.venv/bin/python -m benchmarks.growth --json bench-growth.json
 
 assets: ## copy the scripts of /docs and /redoc anew, in the versions of frontend/package-lock.json (needs npm)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
@@ -89,5 +90,5 @@ assets: ## copy the scripts of /docs and /redoc anew, in the versions of fronten
 	    && $(PYTHON) frontend/vendor.py "$$folder/node_modules"
 
 clean: ## remove .venv, .venv-clients and what the tools left
-	@rm -rf .venv .venv-clients .bench bench.json build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-clients .bench bench.json bench-growth.json build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests migrations examples -name __pycache__ -type d -prune -exec rm -rf {} +
