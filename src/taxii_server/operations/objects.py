@@ -124,8 +124,11 @@ async def read_objects(
         )
 
     page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
-    if page is None:
+    if page is None and object_pages.walks(asked.want):
         page = await read(database)
+    elif page is None:
+        async with database.read(where) as connection:
+            page = await read(connection)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
     if page.dates and recipient is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg import Error, OperationalError
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from taxii_server.storage.silence import Silent
 
@@ -124,7 +124,8 @@ class Lane:
             self._pgconn.send_prepare(name, statement.numbered)
         # as text, whose type is the one that the statement gives the parameter
         values = self._adapted.dump_sequence(step.values, [PyFormat.TEXT] * len(step.values))
-        self._pgconn.send_query_prepared(name, values)
+        # the answer as Postgres has it: octets as text would be twice as many
+        self._pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
 
     def _flush(self) -> None:
         try:

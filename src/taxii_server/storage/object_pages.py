@@ -118,6 +118,14 @@ async def page(
     return read(await through.ask(held_to(where), statement.step(values)))
 
 
+def walks(want: Filter) -> bool:
+    """Tell whether pages of a filter walk an index in their own order, and so take a time that their size bounds.
+
+    Whatever else looks at objects' histories: it shall have a connection for itself, where it holds up nobody.
+    """
+    return _statement(want)[0] not in {statements.PICKED, statements.OF_OBJECTS}
+
+
 def read(rows: Sequence[Any]) -> Page:
     """Put a page together from the rows of a statement; `object_page_statements` has their columns."""
     pieces = sorted((row for row in rows if row.dates is not None), key=_begins)
