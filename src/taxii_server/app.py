@@ -131,6 +131,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         contact=contact(settings.contact),
         lifespan=lifespan,
         redirect_slashes=False,
+        # we have metrics and a log of our own, and it would be asked on each request whether it is wanted
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         docs_url=None,
         redoc_url=None,
         openapi_url=None,

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     migration_database_url: SecretStr | None = None
     database_replica_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    database_connections: Annotated[int, Field(ge=2, le=200)] = 10
+    database_connections: Annotated[int, Field(ge=3, le=200)] = 10
     data_dir: Path | None = None
     embedded_user: str | None = None
 

@@ -14,10 +14,11 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from taxii_server.auth import secrets
-from taxii_server.storage import held
+from taxii_server.storage import bounds, held
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.hot import Step
+from taxii_server.storage.lanes import Lane
 
 BOTH = ("read", "write")
 
@@ -238,6 +239,14 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
 
     untold_run = held.run
     held.run = run
+
+    def send(lane: Lane, step: Step) -> None:
+        if step.statement is not bounds.HELD:
+            sent.append(step.statement.text)
+        untold(lane, step)
+
+    untold = Lane._send
+    Lane._send = send  # type: ignore[assignment,method-assign]
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)
     try:
@@ -245,3 +254,4 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
     finally:
         event.remove(target, "before_cursor_execute", note)
         held.run = untold_run
+        Lane._send = untold  # type: ignore[method-assign]

@@ -494,6 +494,7 @@ async def test_a_database_that_is_away_is_no_fault_of_who_asks(
         asked += 1
         raise DatabaseGone
 
+    monkeypatch.setattr(db, "ask", away)
     monkeypatch.setattr(db, "statement", away)
     for _ in range(2 * LIMIT):
         with pytest.raises(DatabaseGone):

@@ -174,6 +174,8 @@ class _UnderWay:
         if self._here >= self._most:
             return False
         self._here += 1
+        if not self._free.locked():
+            return await self._free.acquire()
         entered = False
         try:
             with suppress(TimeoutError):

@@ -76,6 +76,7 @@ class Identifier:
         """
         self._db = db
         self._issuer = issuer
+        self._parser = jws.Parser()
         self._tokens = Tokens(issuer)
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
@@ -196,8 +197,7 @@ class Identifier:
         if secret is None and shown.thumbprint is None:
             raise NotAuthenticated(shown.lacking)
         await before_look_up(*plausible.credentials(client_id, secret, shown.thumbprint))
-        async with self._db.statement() as connection:
-            found = await _look_up(connection, client_id, names, shown, token=token, by_certificate=client_id is None)
+        found = await _look_up(self._db, client_id, names, shown, token=token, by_certificate=client_id is None)
         if secret is None:
             if found.client is None or not found.certificate_held:
                 raise _refusal(
@@ -210,13 +210,12 @@ class Identifier:
         return found
 
     async def _by_token(self, token: str, names: PathNames, shown: Shown) -> Caller:
-        parsed = jws.parse(token)
+        parsed = self._parser.parse(token)
         if parsed.claims.get("iss") != self._issuer:
             return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
         unverified = self._tokens.peek_at(parsed)
         await before_look_up(*plausible.token(self._tokens, token, unverified, shown.thumbprint))
-        async with self._db.statement() as connection:
-            found = await _look_up(connection, unverified.client_id, names, shown, token=unverified.presented)
+        found = await _look_up(self._db, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
         if claims.certificate is not None:
             _bound(claims.certificate, shown)
@@ -228,8 +227,7 @@ class Identifier:
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
         await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token, shown.thumbprint))
-        async with self._db.statement() as connection:
-            found = await _look_up(connection, None, names, shown, token=token.presented, named=token.named)
+        found = await _look_up(self._db, None, names, shown, token=token.presented, named=token.named)
         # no connection is held from here on: the issuer may have to be asked for its keys
         issuer = _trusted(found)
         outside_tokens.check(token, issuer)
@@ -262,7 +260,7 @@ def basic_credentials(authorization: str) -> tuple[str, str] | None:
 
 
 async def _look_up(
-    connection: Connection,
+    through: Connection | Database,
     client_id: str | None,
     names: PathNames,
     shown: Shown,
@@ -272,7 +270,7 @@ async def _look_up(
     by_certificate: bool = False,
 ) -> Found:
     return await callers.look_up(
-        connection,
+        through,
         client_id=client_id,
         token=token,
         named=named,

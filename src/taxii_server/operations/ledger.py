@@ -127,9 +127,7 @@ class Ledger:
     async def _commit(self, some: list[Waiting]) -> None:
         failure: Unavailable | None = LedgerUnavailable()
         try:
-            # autocommit: the statement's own commit is the only one
-            async with self._database.statement() as connection:
-                await disclosures.insert(connection, [disclosure for disclosure, _ in some])
+            await disclosures.insert(self._database, [disclosure for disclosure, _ in some])
             failure = None
         except Unavailable as error:
             failure = error

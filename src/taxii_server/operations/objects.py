@@ -55,6 +55,10 @@ Again = Callable[["Connection"], Awaitable["Caller"]]
 NO_ROOM = Counter("taxii_quota_refusals", "Objects refused because their member's quota has no room for them.")
 
 
+_WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
+_OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One page as it was asked for: from which endpoint, what of it, and from where on."""
@@ -63,6 +67,15 @@ class Asked:
     want: Filter
     position: datetime | None
     bounds: Bounds
+
+    def begins_after(self, last_added: datetime | None) -> bool:
+        """Tell whether the page can't hold anything, because it begins where the collection ends.
+
+        `last_added` is the last date that the collection's clock had given out; None if that isn't known.
+        """
+        if last_added is None or self.endpoint in _OF_ONE_OBJECT:
+            return False
+        return any(instant is not None and instant >= last_added for instant in (self.position, self.want.added_after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +86,6 @@ class Answer:
     next: str | None
 
 
-_WITH_BODIES = frozenset({Endpoint.OBJECTS, Endpoint.OBJECT})
-_OF_ONE_OBJECT = frozenset({Endpoint.OBJECT, Endpoint.VERSIONS})
 _LISTS = frozenset({Endpoint.OBJECTS, Endpoint.MANIFEST, Endpoint.VERSIONS})
 
 
@@ -84,23 +95,27 @@ async def read_objects(
     where: Readable,
     asked: Asked,
     recipient: Recipient | None,
+    *,
+    last_added: datetime | None = None,
     replicas: Replicas | None = None,
 ) -> Answer:
     """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
-    `recipient` is None where only the head of the answer is sent, which tells of no version. A list may be read from one of
-    the replicas; it is the primary's answer all the same, and the ledger is the primary's.
+    `recipient` is None where only the head of the answer is sent, which tells of no version. `last_added` is the last date that
+    the collection's clock had given out when the caller was looked up: what was added up to then is all that the page need hold.
+    A list may be read from one of the replicas; it is the primary's answer all the same, and the ledger is the primary's.
 
     Raises:
         NotFound: if one object was asked for and the caller sees no version of it.
         Unavailable: if the page can't be read, or not be recorded; it must not be sent.
     """
-    if asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT:
+    nothing = asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT
+    if nothing or asked.begins_after(last_added):
         return Answer(Page(()), None)
 
-    async def read(connection: Connection) -> Page:
+    async def read(through: Connection | Database) -> Page:
         return await object_pages.page(
-            connection,
+            through,
             where,
             asked.want,
             asked.position,
@@ -110,8 +125,7 @@ async def read_objects(
 
     page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
     if page is None:
-        async with database.read(where) as connection:
-            page = await read(connection)
+        page = await read(database)
     if asked.endpoint in _OF_ONE_OBJECT and not page.known:
         raise NotFound
     if page.dates and recipient is not None:

@@ -17,6 +17,7 @@ from psycopg import sql
 from taxii_server.domain.access import Erasable, Readable, Recallable, Submissions, Traceable, Whole, Writable
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import held
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from taxii_server.domain.access import Proof
+    from taxii_server.storage.hot import Step
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
@@ -33,6 +35,21 @@ _HOLD = sql.SQL(
 # A page is walked in the order that it is served in. Without statistics Postgres may believe that few rows match, and would
 # rather fetch them all by another index and sort them.
 _IN_ORDER = "SET LOCAL enable_sort = off"
+
+
+# the same for a lane, whose transaction is one of statements: these have parameters
+HELD = Statement(
+    """
+    SELECT set_config('taxii.collection', CAST(:collection AS text), true),
+           set_config('taxii.clearance', CAST(:clearance AS text), true), set_config('taxii.member', '', true)
+    """,
+    "collection clearance member",
+)
+
+
+def held_to(where: Readable) -> Step:
+    """Give the step that holds those after it to `where`."""
+    return HELD.step({"collection": str(where.collection_id), "clearance": str(int(where.clearance))})
 
 
 async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taxii_server.domain.access import (
     Attribution,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from taxii_server.domain.access import Presented, Principal
-    from taxii_server.storage.engine import Connection
+    from taxii_server.storage.engine import Connection, Database
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # What no slug, alias, client id or kid holds; Postgres and its wire can't carry some of it.
@@ -195,7 +196,7 @@ class Found:
 
 
 async def look_up(
-    connection: Connection,
+    through: Connection | Database,
     *,
     client_id: str | None,
     token: Presented | None = None,
@@ -205,28 +206,31 @@ async def look_up(
     trust_group: str | None = None,
     collection: str | None = None,
 ) -> Found:
-    """Run the caller statement; `collection` is an id or an alias. A name that can't exist is looked up all the same.
+    """Run the caller statement, on a connection as part of its transaction or by itself.
+
+    `collection` is an id or an alias. A name that can't exist is looked up all the same.
 
     With `named`, the claims of an outside token that can name a client, its issuer's configuration says which one does. `certificate`
     is the thumbprint of the one that was shown; with `by_certificate` it alone says whose request this is.
     """
     reference = _speakable(collection)
     by_id = reference is not None and _UUID.fullmatch(reference) is not None
-    [row] = await CALLER.on(
-        connection,
-        {
-            "client_id": _speakable(client_id),
-            "kid": None if token is None else _speakable(token.kid),
-            "issuer": None if token is None else token.issuer,
-            "named": None if named is None else json.dumps(dict(named)),
-            "jti": None if token is None else _speakable(token.jti),
-            "certificate": certificate,
-            "by_certificate": by_certificate,
-            "trust_group": _speakable(trust_group),
-            "collection_id": reference if by_id else None,
-            "alias": None if by_id else reference,
-        },
-    )
+    values = {
+        "client_id": _speakable(client_id),
+        "kid": None if token is None else _speakable(token.kid),
+        "issuer": None if token is None else token.issuer,
+        "named": None if named is None else json.dumps(dict(named)),
+        "jti": None if token is None else _speakable(token.jti),
+        "certificate": certificate,
+        "by_certificate": by_certificate,
+        "trust_group": _speakable(trust_group),
+        "collection_id": reference if by_id else None,
+        "alias": None if by_id else reference,
+    }
+    if isinstance(through, AsyncConnection):
+        [row] = await CALLER.on(through, values)
+    else:
+        [row] = await through.ask(CALLER.step(values))
     return Found(
         client=_client(row),
         digests=tuple(row.digests),

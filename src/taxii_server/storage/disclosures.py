@@ -15,6 +15,7 @@ from sqlalchemy import select, text
 from taxii_server.domain.disclosures import Recipient, Way, forks, microseconds
 from taxii_server.domain.trace_cursor import Place
 from taxii_server.storage import arrays
+from taxii_server.storage.hot import Statement
 from taxii_server.storage.tables import members as all_members
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
     from taxii_server.domain.access import Traceable
     from taxii_server.domain.disclosures import Disclosure
-    from taxii_server.storage.engine import Connection
+    from taxii_server.storage.engine import Connection, Database
 
 # Everything that waits, at once.
-INSERT = text("""
+INSERT = Statement("""
     INSERT INTO disclosures (collection_id, fork, first_added, last_added, member, client, way, number, dates)
     SELECT *
       FROM unnest(
@@ -139,21 +140,22 @@ class Named:
     name: str
 
 
-async def insert(connection: Connection, disclosures: Sequence[Disclosure]) -> None:
-    """Write rows, all of them with one statement."""
-    await connection.execute(
-        INSERT,
-        {
-            "collection_id": arrays.texts(one.collection_id.hex for one in disclosures),
-            "fork": arrays.numbers(one.fork for one in disclosures),
-            "first_added": arrays.instants(one.first_added for one in disclosures),
-            "last_added": arrays.instants(one.last_added for one in disclosures),
-            "member": arrays.numbers(one.recipient.member for one in disclosures),
-            "client": arrays.numbers(one.recipient.client for one in disclosures),
-            "way": arrays.numbers(int(one.way) for one in disclosures),
-            "number": arrays.numbers(one.number for one in disclosures),
-            "dates": arrays.octets(one.dates for one in disclosures),
-        },
+async def insert(database: Database, disclosures: Sequence[Disclosure]) -> None:
+    """Write rows, all of them with one statement; they are durable when this returns."""
+    await database.commit(
+        INSERT.step(
+            {
+                "collection_id": arrays.texts(one.collection_id.hex for one in disclosures),
+                "fork": arrays.numbers(one.fork for one in disclosures),
+                "first_added": arrays.instants(one.first_added for one in disclosures),
+                "last_added": arrays.instants(one.last_added for one in disclosures),
+                "member": arrays.numbers(one.recipient.member for one in disclosures),
+                "client": arrays.numbers(one.recipient.client for one in disclosures),
+                "way": arrays.numbers(int(one.way) for one in disclosures),
+                "number": arrays.numbers(one.number for one in disclosures),
+                "dates": arrays.octets(one.dates for one in disclosures),
+            }
+        )
     )
 
 

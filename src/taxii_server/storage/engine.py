@@ -15,25 +15,28 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import psycopg
 import structlog
 from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
-from taxii_server.storage import bounds, held, silence
+from taxii_server.storage import bounds, held, lanes, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
 
     from taxii_server.domain.access import Proof
+    from taxii_server.storage.hot import Step
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +61,10 @@ _LIMITS = (
 # Every statement of a request walks indexes from a few rows to a few others, whatever a table holds. Postgres would know
 # that from statistics, which it doesn't have of what was loaded a minute ago, and has of yesterday for a while: so it is
 # told. One plan a statement then serves all values, and none is planned twice on a connection.
-_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_incremental_sort")
 _SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
+# of the lanes of what is read; pages are walked in the order that they are served in (`bounds`)
+_READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off"
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,
@@ -87,14 +92,21 @@ class Database:
     """One Postgres, as the server's role. Make one per process and `close` it."""
 
     def __init__(self, url: str, *, connections: int = 10, patience: float | None = None) -> None:
-        """Take a `postgresql+psycopg://` URL and the most connections to hold; nothing is opened yet.
+        """Take a `postgresql+psycopg://` URL and the most connections to hold, three at least; nothing is opened yet.
 
         `patience` is how many seconds a statement may go unanswered.
         """
-        self.engine = engine_of(url, connections, silence.PATIENCE if patience is None else patience)
+        patience = silence.PATIENCE if patience is None else patience
+        # one commits what is written on lanes, so that what is written together is committed together
+        reading = max(1, (connections - 1) // 2)
+        lent = max(1, connections - 1 - reading)
+        self.engine = engine_of(url, lent, patience)
+        event.listen(self.engine.sync_engine, "checkout", _still_there)
+        self._reading = lanes.Lanes(partial(self._connect, patience, _READ_ONLY), reading, patience, repeat=True)
+        self._committing = lanes.Lanes(partial(self._connect, patience), 1, patience, repeat=False)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
         # that nothing is left for reading.
-        self._writing = asyncio.Semaphore(max(1, connections // 2))
+        self._writing = asyncio.Semaphore(max(1, lent - 1))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -139,8 +151,27 @@ class Database:
                 await held.tell(connection, "COMMIT")
                 driver.patience = driver.usual
 
+    async def ask(self, *steps: Step) -> lanes.Rows:
+        """Run hot statements in a READ ONLY transaction of their own; give the rows of the last one."""
+        with _trouble(), _timed():
+            return await self._reading.ask(steps)
+
+    async def commit(self, *steps: Step) -> None:
+        """Run hot statements that write, in a transaction of their own that is durable when this returns."""
+        with _trouble(), _timed():
+            await self._committing.ask(steps)
+
+    async def _connect(self, patience: float, more: str = "") -> silence.BoundedConnection:
+        arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
+        ours = _connecting(patience)
+        ours["options"] = f"{ours['options']} {more}"
+        connect: silence.Opener = ours.pop("async_creator_fn")
+        return await connect(*arguments, **{**options, **ours}, autocommit=True)
+
     async def close(self) -> None:
         """Close all connections."""
+        self._reading.close()
+        self._committing.close()
         await self.engine.dispose()
 
 
@@ -155,13 +186,17 @@ def engine_of(url: str, connections: int, patience: float, pool_timeout: float =
         pool_size=connections,
         max_overflow=0,
         pool_timeout=pool_timeout,
-        connect_args={
-            "async_creator_fn": silence.opener(patience),
-            "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
-            "options": _SESSION,
-            **_KEEPALIVE,
-        },
+        connect_args=_connecting(patience),
     )
+
+
+def _connecting(patience: float) -> dict[str, Any]:
+    return {
+        "async_creator_fn": silence.opener(patience),
+        "connect_timeout": min(_CONNECT_TIMEOUT, math.ceil(patience)),
+        "options": _SESSION,
+        **_KEEPALIVE,
+    }
 
 
 @dataclass(slots=True)
@@ -199,6 +234,12 @@ async def take_all_the_time(connection: AsyncConnection) -> None:
     """
     await connection.exec_driver_sql(_UNBOUND)
     (await driver_of(connection)).patience = None
+
+
+def _still_there(lent: Any, *_: object) -> None:
+    """See to it that nobody is lent what a restart of Postgres has cut: all were opened before it, and are opened anew."""
+    if lent.driver_connection.hung_up:
+        raise InvalidatePoolError
 
 
 async def driver_of(connection: AsyncConnection) -> silence.BoundedConnection:
@@ -248,6 +289,10 @@ def _trouble() -> Iterator[None]:
     except PoolTimeout as error:
         DATABASE_FAILURES.labels("pool").inc()
         log.warning("database_busy", reason="no connection became free")
+        raise DatabaseGone(_BUSY) from error
+    except lanes.Busy as error:
+        DATABASE_FAILURES.labels("pool").inc()
+        log.warning("database_busy", reason="others of the same connection took too long")
         raise DatabaseGone(_BUSY) from error
     except (DBAPIError, psycopg.Error) as error:
         # past SQLAlchemy it is the driver's own

@@ -22,21 +22,23 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import column
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Exactly, Keyword
 from taxii_server.domain.stix_objects import Form
 from taxii_server.domain.timestamps import EPOCH, MICROSECOND, from_microseconds
 from taxii_server.storage import object_page_statements as statements
+from taxii_server.storage.bounds import held_to
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import TextClause, TextualSelect
+    from sqlalchemy import TextClause
 
     from taxii_server.domain.access import Readable
     from taxii_server.domain.filters import Filter
-    from taxii_server.storage.engine import Connection
+    from taxii_server.storage.engine import Connection, Database
 
 _ALL_FORMS = tuple(int(form) for form in Form)
 _NEWEST_FORM = max(_ALL_FORMS)
@@ -91,7 +93,7 @@ class Bounds:
 
 
 async def page(
-    connection: Connection,
+    through: Connection | Database,
     where: Readable,
     want: Filter,
     position: datetime | None,
@@ -115,14 +117,16 @@ async def page(
         "page_bytes": bounds.page_bytes if bodies else _NO_BOUND,
         "bodies": bodies,
     }
-    return read((await connection.execute(_told(statement), values)).all())
+    hot = _hot(statement)
+    if isinstance(through, AsyncConnection):
+        return read(await hot.on(through, values))
+    return read(await through.ask(held_to(where), hot.step(values)))
 
 
 @cache
-def _told(statement: TextClause) -> TextualSelect:
-    """Tell the columns: SQLAlchemy then works out a result's shape once and not on each request."""
+def _hot(statement: TextClause) -> Statement:
     names = ("known", *_COLUMNS) if statement is statements.OF_OBJECTS else _COLUMNS
-    return statement.columns(*map(column, names))
+    return Statement(statement.text, " ".join(names))
 
 
 def read(rows: Sequence[Any]) -> Page:

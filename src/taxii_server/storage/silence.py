@@ -13,14 +13,14 @@ Postgres rolls back when it finds the other end gone, and ends at its own timeou
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg import AsyncConnection, OperationalError, waiting
 from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from psycopg.abc import PQGen
 
 Result = TypeVar("Result")
@@ -77,6 +77,13 @@ class BoundedConnection(AsyncConnection[Any]):
             self.pgconn.finish()
             raise
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the other end has something to say while nobody asked: it takes its leave, if it hasn't left already."""
+        look = select.poll()
+        look.register(self.pgconn.socket, select.POLLIN)
+        return bool(look.poll(0))
+
     async def rollback(self) -> None:
         """Roll back if there is what to; what follows is as patient as ever."""
         # the pool asks whenever it takes a connection back: the driver would set up a wait to find that it has nothing to say
@@ -94,7 +101,10 @@ class BoundedConnection(AsyncConnection[Any]):
             await self.execute("DEALLOCATE ALL")
 
 
-def opener(patience: float) -> Callable[..., Awaitable[BoundedConnection]]:
+Opener = Callable[..., Awaitable[BoundedConnection]]
+
+
+def opener(patience: float) -> Opener:
     """Give what opens connections that wait no longer than this for an answer, in seconds."""
 
     async def opened(*parameters: Any, **more: Any) -> BoundedConnection:

@@ -6,10 +6,18 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from structlog.typing import Processor
+
+
+def _json(line: Mapping[str, object], **_: object) -> str:
+    # a fifth of the time that the standard library takes
+    return msgspec.json.encode(line, enc_hook=repr).decode()
 
 
 def configure(log_format: Literal["console", "json"] | None, level: str) -> None:
@@ -24,7 +32,7 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
     rendering: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[*shared, *rendering],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from taxii_server.domain.errors import NotAcceptable, UnsupportedMedia
 
@@ -13,6 +15,7 @@ TAXII = "application/taxii+json;version=2.1"
 _TAXII = "application/taxii+json"
 _STIX = "application/stix+json"
 _VERSION = "2.1"
+_SHORT: Final = 256
 _STIX_VERSIONS = {None, "2.0", "2.1"}
 # Real clients ask for these and read TAXII all the same.
 _SATISFIED = {"application/json", _STIX}
@@ -47,14 +50,20 @@ def check_accept(header: str | None) -> None:
     """
     if header is None or not header.strip():
         return
-    media = [one for one in map(_parse, _ITEM.findall(header)) if one is not None]
-    if any(one.type in _SATISFIED and one.weight > 0 for one in media):
-        return
-    # the most specific range that covers our type decides, so that q=0 can exclude it
-    covering = [(rank, one.weight) for one in media if (rank := _rank(one)) is not None]
-    if not covering or max(covering)[1] == 0:
+    # nearly all clients send one of a few, and what is long isn't remembered
+    if not (_leaves_room(header) if len(header) <= _SHORT else _leaves_room.__wrapped__(header)):
         message = f"This server answers with {TAXII}; the Accept header leaves no room for it."
         raise NotAcceptable(message)
+
+
+@lru_cache(maxsize=256)
+def _leaves_room(accept: str) -> bool:
+    media = [one for one in map(_parse, _ITEM.findall(accept)) if one is not None]
+    if any(one.type in _SATISFIED and one.weight > 0 for one in media):
+        return True
+    # the most specific range that covers our type decides, so that q=0 can exclude it
+    covering = [(rank, one.weight) for one in media if (rank := _rank(one)) is not None]
+    return bool(covering) and max(covering)[1] > 0
 
 
 def check_content_type(header: str | None) -> None:

@@ -46,6 +46,10 @@ class TrustedProxies:
         self._networks = tuple(map(_network, networks))
         self._trusts = lru_cache(maxsize=4096)(self._look)
 
+    def __bool__(self) -> bool:
+        """Tell whether anybody is trusted."""
+        return bool(self._networks)
+
     def __contains__(self, address: IPv4Address | IPv6Address | None) -> bool:
         """Tell whether this address is trusted."""
         return address is not None and bool(self._networks) and self._trusts(address)
@@ -90,7 +94,7 @@ class Forwarded:
         """Pass a request through with its client in the place of the proxy."""
         if scope["type"] == "http":
             peer = scope["client"][0] if scope.get("client") else None
-            trusted = peer is not None and _address(peer) in self._trusted
+            trusted = peer is not None and bool(self._trusted) and _address(peer) in self._trusted
             if self._certificate is not None:
                 self._hand_over(scope, trusted=trusted)
             if peer is not None and trusted:

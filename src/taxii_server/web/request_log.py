@@ -10,6 +10,7 @@ import asyncio
 import time
 import traceback
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -41,6 +42,18 @@ SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 IN_PROGRESS = Gauge("taxii_requests_in_progress", "Requests being worked on.", multiprocess_mode="livesum")
+
+
+# a labelled one takes longer to find than to count with; routes, methods and statuses are few
+@cache
+def _requests(route: str, method: str, status: int) -> Counter:
+    return REQUESTS.labels(route, method, str(status))
+
+
+@cache
+def _seconds(route: str, method: str) -> Histogram:
+    return SECONDS.labels(route, method)
+
 
 _CLIENT_LEFT = 499
 # what was being done may be done by now, as when the database is lost: a repeated POST stores nothing twice
@@ -118,8 +131,8 @@ class RequestLog:
     def _finish(self, scope: Scope, status: int, seconds: float, in_database: float, fields: dict[str, Any]) -> None:
         route = getattr(scope.get("route"), "path", None) or "none"
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        REQUESTS.labels(route, method, str(status)).inc()
-        SECONDS.labels(route, method).observe(seconds)
+        _requests(route, method, status).inc()
+        _seconds(route, method).observe(seconds)
         if (visit := scope.get("taxii.visit")) is not None:
             visit.ended(method, status)
         log.info(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
 from taxii_server.taxii.routes import collections, disclosures, information, objects, recalls
+from taxii_server.taxii.routes.documented import TaxiiRoute
 
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
@@ -18,4 +20,9 @@ def router(service: Service) -> APIRouter:
     for part in (information, collections, objects, disclosures, recalls):
         # not included, but taken over: the framework goes through included routes once for each level they are included in
         whole.routes.extend(part.router(service).routes)
+    # the framework tries one after the other, and this is what nearly everybody asks for
+    often = next(route for route in whole.routes if isinstance(route, TaxiiRoute) and route.name == "get_objects")
+    first = copy(often)
+    first.include_in_schema = False
+    whole.routes.insert(0, first)
     return whole

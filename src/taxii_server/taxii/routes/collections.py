@@ -11,7 +11,7 @@ from taxii_server.operations import directory
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.resources import CollectionResource, CollectionsResource
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.routes.documented import PREFIX, TaxiiRoute, document
 
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
@@ -37,7 +37,7 @@ def router(service: Service) -> APIRouter:
         calls.negotiate(request)
         return responses.description(CollectionResource.of(seen))
 
-    routes = APIRouter(prefix=PREFIX, tags=["Collections"])
+    routes = APIRouter(prefix=PREFIX, route_class=TaxiiRoute, tags=["Collections"])
     document(
         routes,
         "GET",

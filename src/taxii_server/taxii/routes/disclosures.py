@@ -12,7 +12,7 @@ from taxii_server.taxii import calls, responses
 from taxii_server.taxii.description.parameters import next_of_disclosures
 from taxii_server.taxii.queries import trace_query
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.routes.documented import PREFIX, TaxiiRoute, document
 from taxii_server.taxii.sharing_resources import DisclosureRecord, DisclosuresResource
 from taxii_server.web.request_log import note
 
@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
             )
         )
 
-    routes = APIRouter(prefix=PREFIX, tags=["Disclosures"])
+    routes = APIRouter(prefix=PREFIX, route_class=TaxiiRoute, tags=["Disclosures"])
     document(
         routes,
         "GET",

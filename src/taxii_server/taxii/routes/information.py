@@ -13,7 +13,7 @@ from taxii_server.operations import directory, objects
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.resources import ApiRootResource, DiscoveryResource, StatusResource
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.routes.documented import PREFIX, TaxiiRoute, document
 
 if TYPE_CHECKING:
     from taxii_server.taxii.calls import Service
@@ -56,7 +56,7 @@ def router(service: Service) -> APIRouter:
         identifier = UUID(text) if _UUID.fullmatch(text) else None
         return await responses.status(await objects.read_status(service.database, caller, identifier))
 
-    routes = APIRouter(prefix=PREFIX, tags=["Server information"])
+    routes = APIRouter(prefix=PREFIX, route_class=TaxiiRoute, tags=["Server information"])
     document(routes, "GET", "/", discovery, answers=DiscoveryResource, errors=(406,))
     document(routes, "GET", "/{trust_group}/", api_root, answers=ApiRootResource, errors=(404, 406))
     document(

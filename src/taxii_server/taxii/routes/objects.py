@@ -25,7 +25,7 @@ from taxii_server.taxii.resources import (
     VersionsResource,
 )
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.routes.documented import PREFIX, TaxiiRoute, document
 from taxii_server.web.bodies import read_body
 from taxii_server.web.media_types import check_content_type
 from taxii_server.web.request_log import note
@@ -52,7 +52,15 @@ def router(service: Service) -> APIRouter:
         asked = objects.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
-        answer = await objects.read_objects(service.database, service.ledger, where, asked, recipient, service.replicas)
+        answer = await objects.read_objects(
+            service.database,
+            service.ledger,
+            where,
+            asked,
+            recipient,
+            last_added=caller.place.last_added,
+            replicas=service.replicas,
+        )
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.page.dates), more=answer.next is not None)
         return answer, query
@@ -117,7 +125,7 @@ def router(service: Service) -> APIRouter:
     def fields(endpoint: Endpoint) -> list[Component]:
         return [one for name, one in described.items() if name in FIELDS[endpoint]]
 
-    routes = APIRouter(prefix=PREFIX, tags=["Objects"])
+    routes = APIRouter(prefix=PREFIX, route_class=TaxiiRoute, tags=["Objects"])
     document(
         routes,
         "GET",

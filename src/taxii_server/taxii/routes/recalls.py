@@ -14,7 +14,7 @@ from taxii_server.operations import directory, recalls
 from taxii_server.taxii import calls, responses
 from taxii_server.taxii.calls import object_id
 from taxii_server.taxii.responses import TaxiiResponse
-from taxii_server.taxii.routes.documented import PREFIX, document
+from taxii_server.taxii.routes.documented import PREFIX, TaxiiRoute, document
 from taxii_server.taxii.sharing_resources import RecallRequest, RecallResource
 from taxii_server.web.bodies import read_body
 from taxii_server.web.media_types import TAXII, check_content_type
@@ -60,7 +60,7 @@ def router(service: Service) -> APIRouter:
         note(request, items=len(found.recipients), more=found.more)
         return responses.resource(RecallResource.of(found.recall, found.recipients, more=found.more))
 
-    routes = APIRouter(prefix=PREFIX, tags=["Recalling"])
+    routes = APIRouter(prefix=PREFIX, route_class=TaxiiRoute, tags=["Recalling"])
     document(
         routes,
         "POST",
