@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taxii_server.domain.disclosures import Recipient, Way, forks, microseconds
 from taxii_server.domain.trace_cursor import Place
@@ -140,23 +141,23 @@ class Named:
     name: str
 
 
-async def insert(database: Database, disclosures: Sequence[Disclosure]) -> None:
-    """Write rows, all of them with one statement; they are durable when this returns."""
-    await database.commit(
-        INSERT.step(
-            {
-                "collection_id": arrays.texts(one.collection_id.hex for one in disclosures),
-                "fork": arrays.numbers(one.fork for one in disclosures),
-                "first_added": arrays.instants(one.first_added for one in disclosures),
-                "last_added": arrays.instants(one.last_added for one in disclosures),
-                "member": arrays.numbers(one.recipient.member for one in disclosures),
-                "client": arrays.numbers(one.recipient.client for one in disclosures),
-                "way": arrays.numbers(int(one.way) for one in disclosures),
-                "number": arrays.numbers(one.number for one in disclosures),
-                "dates": arrays.octets(one.dates for one in disclosures),
-            }
-        )
-    )
+async def insert(through: Connection | Database, disclosures: Sequence[Disclosure]) -> None:
+    """Write rows, all of them with one statement: on a connection, or by itself and durable when this returns."""
+    values = {
+        "collection_id": arrays.texts(one.collection_id.hex for one in disclosures),
+        "fork": arrays.numbers(one.fork for one in disclosures),
+        "first_added": arrays.instants(one.first_added for one in disclosures),
+        "last_added": arrays.instants(one.last_added for one in disclosures),
+        "member": arrays.numbers(one.recipient.member for one in disclosures),
+        "client": arrays.numbers(one.recipient.client for one in disclosures),
+        "way": arrays.numbers(int(one.way) for one in disclosures),
+        "number": arrays.numbers(one.number for one in disclosures),
+        "dates": arrays.octets(one.dates for one in disclosures),
+    }
+    if isinstance(through, AsyncConnection):
+        await INSERT.on(through, values)
+    else:
+        await through.commit(INSERT.step(values))
 
 
 async def spanning(

@@ -37,7 +37,7 @@ Rows = list[Any]
 WAIT: Final = 5.0
 """Seconds that a request waits at most for those before it on its lane, as it would for a connection of the pool."""
 
-_LOOK: Final = 1.0  # seconds between two looks at who has waited for too long
+_LOOK: Final = 1.0  # seconds at most between two looks at who has waited for too long
 _ANSWERED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
 
 
@@ -62,6 +62,7 @@ class Lane:
         """Take a connection that is idle, and how many seconds one request may go unanswered; it is the lane's from now on."""
         self._connection = connection
         self._patience = patience
+        self._look_every = min(_LOOK, patience)
         self._pgconn = connection.pgconn
         self._socket = self._pgconn.socket
         self._loop = asyncio.get_running_loop()
@@ -99,7 +100,7 @@ class Lane:
         self._under_way.append(request)
         self._flush()
         if self._look is None:
-            self._look = self._loop.call_later(_LOOK, self._look_after)
+            self._look = self._loop.call_later(self._look_every, self._look_after)
         return answer
 
     def close(self, reason: Exception | None = None) -> None:
@@ -191,7 +192,7 @@ class Lane:
         for request in list(self._under_way)[1:]:
             if now - request.since > WAIT:
                 _fail(request.answer, Busy())
-        self._look = self._loop.call_later(_LOOK, self._look_after)
+        self._look = self._loop.call_later(self._look_every, self._look_after)
 
 
 class Lanes:
