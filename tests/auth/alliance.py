@@ -14,9 +14,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from taxii_server.auth import secrets
-from taxii_server.storage import bounds
+from taxii_server.storage import bounds, held
 from taxii_server.storage.embedded import DatabaseUrls
-from taxii_server.storage.engine import Database
+from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.hot import Step
 from taxii_server.storage.lanes import Lane
 
@@ -232,6 +232,14 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN "):
             sent.append(statement)
 
+    async def run(connection: Connection, *steps: Step) -> held.Rows:
+        if not isinstance(db, Database) or connection.engine is db.engine:
+            sent.extend(step.statement.text for step in steps)
+        return await untold_run(connection, *steps)
+
+    untold_run = held.run
+    held.run = run
+
     def send(lane: Lane, step: Step) -> None:
         if step.statement is not bounds.HELD:
             sent.append(step.statement.text)
@@ -245,4 +253,5 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(target, "before_cursor_execute", note)
+        held.run = untold_run
         Lane._send = untold  # type: ignore[method-assign]

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
-from taxii_server.storage import bounds, lanes, silence
+from taxii_server.storage import bounds, held, lanes, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
@@ -148,7 +148,7 @@ class Database:
                 yield connection
                 driver = await driver_of(connection)
                 _refuse_if_failed(driver)
-                await connection.commit()
+                await held.tell(connection, "COMMIT")
                 driver.patience = driver.usual
 
     async def ask(self, *steps: Step) -> lanes.Rows:
@@ -295,7 +295,7 @@ def _trouble() -> Iterator[None]:
         log.warning("database_busy", reason="others of the same connection took too long")
         raise DatabaseGone(_BUSY) from error
     except (DBAPIError, psycopg.Error) as error:
-        # of a lane it is the driver's own
+        # past SQLAlchemy it is the driver's own
         original = error.orig if isinstance(error, DBAPIError) else error
         sqlstate = getattr(original, "sqlstate", None) or ""
         if _BAD_OPTION in str(original):
