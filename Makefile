@@ -10,7 +10,7 @@ LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --
 moved  = $(shell test ! -e $(1)/installed || test "$$(cat $(1)/installed)" = "$$(pwd)" || echo FORCE)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-all check format lock bench bench-full assets clean
+.PHONY: FORCE help install run test test-all torture check format lock bench bench-full assets clean
 FORCE:
 
 help: ## list the chores
@@ -54,6 +54,9 @@ test-all: .venv/installed .venv-clients/installed ## run what `make test` leaves
 	@$(PYTEST) $(SPREAD) -m slow
 	@$(PYTEST) $(SPREAD) -m "not slow" --postgres=system tests/storage tests/operations tests/taxii
 
+torture: .venv/installed ## kill workers, servers and PostgreSQL under load for MINUTES (10), by SEED: no poller may miss or repeat anything
+	@.venv/bin/python -m tests.storm --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
 check: .venv/installed ## lint, types, import contracts, OpenAPI documents, drift of the lock, of openapi/ and of the migrations
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m ruff check .
@@ -76,8 +79,9 @@ lock: ## choose new versions for the requirements*.lock files (needs uv)
 bench: .venv/installed ## measure the server beside PostgreSQL and a bare route (minutes)
 	@.venv/bin/python -m benchmarks --json bench.json
 
-bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench (half an hour)
+bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench, and with a million versions (forty minutes)
 	@.venv/bin/python -m benchmarks --full --peers .bench --json bench.json
+	@.venv/bin/python -m benchmarks.growth --json bench-growth.json
 
 assets: ## copy the scripts of /docs and /redoc anew, in the versions of frontend/package-lock.json (needs npm)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
@@ -86,5 +90,5 @@ assets: ## copy the scripts of /docs and /redoc anew, in the versions of fronten
 	    && $(PYTHON) frontend/vendor.py "$$folder/node_modules"
 
 clean: ## remove .venv, .venv-clients and what the tools left
-	@rm -rf .venv .venv-clients .bench bench.json build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-clients .bench bench.json bench-growth.json build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests migrations examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,6 +49,10 @@ class Target:
         """Write a POST."""
         return self._request("POST", path, (("Content-Type", media_type), ("Content-Length", str(len(body))))) + body
 
+    def request(self, method: str, path: str) -> bytes:
+        """Write any request without a body."""
+        return self._request(method, path)
+
     def _request(self, method: str, path: str, more: tuple[tuple[str, str], ...] = ()) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(self.url).netloc}", f"Accept: {TAXII}"]
         lines += [f"{name}: {value}" for name, value in (*self.headers, *more)]

@@ -59,6 +59,12 @@ _VERSIONS: Final = """
 """
 
 
+def place(connection: psycopg.Connection[Any], collection: UUID) -> None:
+    """Make a collection in a trust group of its own, unless it is there."""
+    for statement in (_PLACES, _COLLECTION, _CLOCK):
+        connection.execute(statement.encode(), {"collection": collection})
+
+
 def fill(owner_url: str, versions: int, *, analyze: bool = True) -> None:
     """Fill two collections, the second with a tenth as many, or up to that; as the owner, who is held to nothing.
 
@@ -68,8 +74,8 @@ def fill(owner_url: str, versions: int, *, analyze: bool = True) -> None:
         if not analyze:
             connection.execute("ALTER TABLE object_versions SET (autovacuum_enabled = false)")
         for collection, count in ((BIG, versions), (OTHER, versions // 10)):
-            for statement in (_PLACES, _COLLECTION, _CLOCK, _VERSIONS):
-                connection.execute(statement.encode(), {"collection": collection, "objects": count // 2})
+            place(connection, collection)
+            connection.execute(_VERSIONS.encode(), {"collection": collection, "objects": count // 2})
         if analyze:
             connection.execute("VACUUM (ANALYZE) object_versions")
 
@@ -137,21 +143,46 @@ async def prepared_scans(
     connection: Connection, name: str, statement: str, values: Mapping[str, Any], table: str = "object_versions"
 ) -> list[Scan]:
     """Run a statement that was prepared, and tell how it went through a table."""
+    return scans_of(await prepared_plan(connection, name, statement, values), table)
+
+
+async def prepared_plan(
+    connection: Connection, name: str, statement: str, values: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Run a statement that was prepared; give the nodes of its plan."""
     names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
     given = sql.SQL(", ").join(map(sql.Literal, (values[one] for one in names)))
     explain = sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}" + ("({})" if names else ""))
     driver: Any = (await connection.get_raw_connection()).driver_connection
     cursor = await driver.execute(explain.format(sql.Identifier(name), *([given] if names else [])))
     [(plan,)] = await cursor.fetchall()
-    return list(_scans(plan[0]["Plan"], table))
+    return list(_nodes(plan[0]["Plan"]))
 
 
-def _scans(node: Mapping[str, Any], table: str) -> Iterator[Scan]:
+def scans_of(plan: list[Mapping[str, Any]], table: str | None = None) -> list[Scan]:
+    """Tell how a plan went through a table, or all of them."""
+    return [one for node in plan if node["Actual Loops"] for one in _scan(node, table)]
+
+
+def sorts_of(plan: list[Mapping[str, Any]]) -> list[int]:
+    """Tell how many rows each sort of a plan took in."""
+    return [
+        round(node["Plans"][0]["Actual Rows"] * node["Plans"][0]["Actual Loops"])
+        for node in plan
+        if node["Node Type"] in {"Sort", "Incremental Sort"}
+    ]
+
+
+def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _scan(node: Mapping[str, Any], table: str | None) -> Iterator[Scan]:
     if node["Node Type"] in {"Index Scan", "Index Only Scan", "Seq Scan"}:
-        if node.get("Relation Name") == table and node["Actual Loops"]:
+        if table in {None, node["Relation Name"]}:
             read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             yield Scan(node.get("Index Name"), round(read * node["Actual Loops"]))
-    elif node["Node Type"] == "Bitmap Index Scan" and table in node["Index Name"] and node["Actual Loops"]:
+    elif node["Node Type"] == "Bitmap Index Scan" and (table or "") in node["Index Name"]:
         yield Scan(node["Index Name"], round(node["Actual Rows"] * node["Actual Loops"]))
-    for child in node.get("Plans", []):
-        yield from _scans(child, table)

@@ -279,17 +279,18 @@ async def test_no_answer_holds_anything_of_what_is_hidden_at_length(
 _CONDITION = re.compile(
     r"(?:(?:\w+\.)?level <= :clearance"
     r"|generate_series\(0, CAST\(:clearance AS integer\)\)"
+    r"|generate_series\(CAST\(:clearance AS integer\) \+ 1, [45]\)"
     r"|[1-4] <= :clearance"
     r"|(?:superseded|newer_form)_level (?:>|<=) :clearance)"
 )
+_WIDER: Final = {
+    "generate_series(0, CAST(:clearance AS integer))": "generate_series(0, 4)",
+    "generate_series(CAST(:clearance AS integer) + 1, 4)": "generate_series(1, 4)",
+    "generate_series(CAST(:clearance AS integer) + 1, 5)": "generate_series(1, 5)",
+}
 STATEMENTS: Final = ("LATEST", "LATEST_OF_TYPES", "NEWEST_FORM", "NEWEST_FORM_OF_TYPES", "PICKED", "OF_OBJECTS")
-IMPLIED: Final = {("LATEST", 12), ("LATEST", 13), ("NEWEST_FORM", 8)}
-"""In the walk of level RED: the clearance is RED there, so the index's own condition says the same."""
 PLACES: Final = [
-    (name, number)
-    for name in STATEMENTS
-    for number in range(len(_CONDITION.findall(getattr(statements, name).text)))
-    if (name, number) not in IMPLIED
+    (name, number) for name in STATEMENTS for number in range(len(_CONDITION.findall(getattr(statements, name).text)))
 ]
 
 
@@ -297,9 +298,8 @@ def without(name: str, number: int) -> tuple[TextClause, str]:
     """Give a statement without one of its conditions on the clearance, and that condition."""
     whole = getattr(statements, name).text
     found = list(_CONDITION.finditer(whole))[number]
-    series = found.group().startswith("generate_series")
     # what hides less: for the late arrivals' "supersedes it" that is to leave the condition out as well
-    instead = "generate_series(0, 4)" if series else "TRUE"
+    instead = _WIDER.get(found.group(), "TRUE")
     return text(whole[: found.start()] + instead + whole[found.end() :]), found.group()
 
 

@@ -18,7 +18,7 @@ import pytest
 from taxii_server.app import create_app
 from taxii_server.domain.access import Whole
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import levels
+from taxii_server.storage import levels, replicas
 from taxii_server.storage.clocks import lock_clock
 from taxii_server.storage.engine import Database
 from taxii_server.storage.replicas import FIRST_WORD, PAGES, PASSED_OVER, Replicas
@@ -135,7 +135,13 @@ def passed_over(reason: str) -> float:
 @asynccontextmanager
 async def pair_in(whose: str) -> AsyncIterator[Pair]:
     """Make a pair with some history; the replica is up to date, and reached by a wire."""
-    with some_postgres(whose) as make, tempfile.TemporaryDirectory(prefix="taxii-wire-") as folder:
+    with (
+        some_postgres(whose) as make,
+        tempfile.TemporaryDirectory(prefix="taxii-wire-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # who looks after the replica is the test
+        patch.setattr(replicas, "LOOK_EVERY", 3600)
         primary = make("primary")
         replica = make("replica", of=primary)
         async with wire(replica.urls, Path(folder)) as laid:

@@ -84,29 +84,31 @@ _CONSUMERS = text("""
 """)
 
 # What waits, for readers of one clearance that are at these positions: for each of them short walks of
-# ix_object_versions_latest, one a level. The index's condition is repeated to the letter.
+# ix_object_versions_latest, one a level and level that supersedes. The index's condition is repeated to the letter.
 WAITING = text("""
     SELECT asked.nth, waiting.oldest, waiting.many,
            (SELECT max(newest.date_added)
               FROM generate_series(0, CAST(:clearance AS integer)) AS levels (at_level)
+             CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above (from_level)
              CROSS JOIN LATERAL (
                    SELECT date_added
                      FROM object_versions
                     WHERE collection_id = :collection AND level = at_level
-                      AND superseded_level > level AND newer_form_level > level
-                      AND superseded_level > :clearance AND newer_form_level > :clearance
-                    ORDER BY date_added DESC LIMIT 1) AS newest) AS newest
+                      AND least(superseded_level, newer_form_level) = from_level
+                      AND least(superseded_level, newer_form_level) > level
+                    ORDER BY date_added DESC, form DESC LIMIT 1) AS newest) AS newest
       FROM unnest(CAST(:positions AS timestamptz[])) WITH ORDINALITY AS asked (position, nth)
      CROSS JOIN LATERAL (
            SELECT min(date_added) AS oldest, count(*) AS many
              FROM generate_series(0, CAST(:clearance AS integer)) AS levels (at_level)
+            CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above (from_level)
             CROSS JOIN LATERAL (
                   SELECT date_added
                     FROM object_versions
                    WHERE collection_id = :collection AND level = at_level AND date_added > asked.position
-                     AND superseded_level > level AND newer_form_level > level
-                     AND superseded_level > :clearance AND newer_form_level > :clearance
-                   ORDER BY date_added LIMIT :rows) AS walk
+                     AND least(superseded_level, newer_form_level) = from_level
+                     AND least(superseded_level, newer_form_level) > level
+                   ORDER BY date_added, form LIMIT :rows) AS walk
            ) AS waiting
      ORDER BY asked.nth
 """)

@@ -18,8 +18,7 @@ for which both would hold on to a buffer. Rows come in any order, what is in the
 | `more` | whether a version matched that no longer fits |
 
 Late arrivals are looked for only if something is there that was added by `:added_after`: many clients begin at the
-epoch.
-Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
+epoch. Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
 
 `:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which
 differ in that `:since` is -infinity where the request named no such instant. `:forms` are the forms in question, all of
@@ -30,51 +29,59 @@ from __future__ import annotations
 
 from taxii_server.storage.hot import statement
 
-# The default view. Merges five walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. The
-# index's condition is repeated to the letter, so that Postgres may use it; each walk has its own limit, so that Postgres
-# doesn't prefer to read a level whole and sort it.
+# The default view. Merges walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. Each level
+# is walked through what nobody supersedes (5), and through what is superseded only above the clearance, which is little. The
+# index's condition is repeated to the letter, so that Postgres may use it; its order goes on with the form, which changes
+# nothing, and leaves Postgres no other index to walk.
 LATEST = statement("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
-             AND superseded_level > level AND newer_form_level > level
-             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
-             AND superseded_level > level AND newer_form_level > level
-             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
-             AND superseded_level > level AND newer_form_level > level
-             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
-             AND superseded_level > level AND newer_form_level > level
-             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
-             AND superseded_level > level AND newer_form_level > level
-             AND superseded_level > :clearance AND newer_form_level > :clearance
+             AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
+       UNION ALL
+         (SELECT walk.*
+            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(from_level)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions
+                  WHERE collection_id = :collection AND level = at_level AND date_added > :position
+                    AND least(superseded_level, newer_form_level) = from_level AND least(superseded_level, newer_form_level) > level
+                    AND form = ANY(CAST(:forms AS smallint[]))
+                  ORDER BY date_added, form LIMIT :rows) AS walk
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
@@ -90,9 +97,9 @@ LATEST = statement("""
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz)
                              OFFSET 0)
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
         ) AS walks
-         ORDER BY date_added LIMIT :rows
+         ORDER BY date_added, form LIMIT :rows
     )
     SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
@@ -108,22 +115,22 @@ LATEST = statement("""
      GROUP BY (octets - body_bytes) / 131072
 """)
 
-# The default view of some types. Walks ix_object_versions_latest_of_type once a type and level, each to the page's end
-# at most.
+# The default view of some types. Walks ix_object_versions_latest_of_type once a type, level and level that supersedes, each
+# to the page's end at most. Here the order goes on with what the other indexes lack.
 LATEST_OF_TYPES = statement("""
     WITH walked AS (
         SELECT * FROM (
           SELECT walk.*
             FROM unnest(CAST(:types AS text[])) AS kinds(kind)
            CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(from_level)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
                   WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
-                    AND superseded_level > level AND newer_form_level > level
-                    AND superseded_level > :clearance AND newer_form_level > :clearance
+                    AND least(superseded_level, newer_form_level) = from_level AND least(superseded_level, newer_form_level) > level
                     AND form = ANY(CAST(:forms AS smallint[]))
-                  ORDER BY date_added LIMIT :rows) AS walk
+                  ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
@@ -139,7 +146,7 @@ LATEST_OF_TYPES = statement("""
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz)
                              OFFSET 0)
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
@@ -157,49 +164,56 @@ LATEST_OF_TYPES = statement("""
      GROUP BY (octets - body_bytes) / 131072
 """)
 
-# Every version of each object's newest form. Merges five walks of ix_object_versions_newest_form.
+# Every version of each object's newest form. Merges walks of ix_object_versions_newest_form, as the default view does.
 NEWEST_FORM = statement("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
-             AND newer_form_level > level
-             AND newer_form_level > :clearance
+             AND newer_form_level = 5 AND newer_form_level > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
-             AND newer_form_level > level
-             AND newer_form_level > :clearance
+             AND newer_form_level = 5 AND newer_form_level > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
-             AND newer_form_level > level
-             AND newer_form_level > :clearance
+             AND newer_form_level = 5 AND newer_form_level > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
-             AND newer_form_level > level
-             AND newer_form_level > :clearance
+             AND newer_form_level = 5 AND newer_form_level > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
-             AND newer_form_level > level
-             AND newer_form_level > :clearance
+             AND newer_form_level = 5 AND newer_form_level > level
              AND form = ANY(CAST(:forms AS smallint[]))
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
+       UNION ALL
+         (SELECT walk.*
+            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(from_level)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions
+                  WHERE collection_id = :collection AND level = at_level AND date_added > :position
+                    AND newer_form_level = from_level AND newer_form_level > level
+                    AND form = ANY(CAST(:forms AS smallint[]))
+                  ORDER BY date_added, form LIMIT :rows) AS walk
+           ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
@@ -215,9 +229,9 @@ NEWEST_FORM = statement("""
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz)
                              OFFSET 0)
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
         ) AS walks
-         ORDER BY date_added LIMIT :rows
+         ORDER BY date_added, form LIMIT :rows
     )
     SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
@@ -240,14 +254,14 @@ NEWEST_FORM_OF_TYPES = statement("""
           SELECT walk.*
             FROM unnest(CAST(:types AS text[])) AS kinds(kind)
            CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(from_level)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
                   WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
-                    AND newer_form_level > level
-                    AND newer_form_level > :clearance
+                    AND newer_form_level = from_level AND newer_form_level > level
                     AND form = ANY(CAST(:forms AS smallint[]))
-                  ORDER BY date_added LIMIT :rows) AS walk
+                  ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
@@ -263,7 +277,7 @@ NEWEST_FORM_OF_TYPES = statement("""
                                 AND later.level <= :clearance
                                 AND later.date_added > CAST(:added_after AS timestamptz)
                              OFFSET 0)
-           ORDER BY date_added LIMIT :rows)
+           ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
