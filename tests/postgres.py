@@ -30,6 +30,7 @@ from taxii_server.storage import migrations
 from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.embedded_binaries import Account, programs
 from tests import system_postgres
+from tests.cli.processes import alive, descendants
 
 PORT: Final = 5432
 DATABASE: Final = "taxii"
@@ -97,22 +98,19 @@ class Postgres:
     def kill(self) -> None:
         """Kill the postmaster with SIGKILL, and wait until its other processes have found out and ended."""
         if self._process is not None:
-            session = self._process.pid
+            others = self.processes[1:]
             self._end(signal.SIGKILL)
-            while _of_session(session):
+            while any(map(alive, others)):
                 time.sleep(_PAUSE)
+
+    @property
+    def processes(self) -> list[int]:
+        """The postmaster and those that it started; none if it doesn't run."""
+        return [] if self._process is None else [self._process.pid, *descendants(self._process.pid)]
 
     def stop(self) -> None:
         """Stop it in order."""
         self._end(signal.SIGINT)
-
-    def freeze(self) -> None:
-        """Stop the postmaster and all it started in their tracks, as a machine that hangs."""
-        self._signal_all(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        self._signal_all(signal.SIGCONT)
 
     def promote(self) -> None:
         """Make a standby a primary."""
@@ -169,22 +167,10 @@ class Postgres:
             self._process.wait(_READY_WITHIN)
             self._process = None
 
-    def _signal_all(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            for one in _of_session(self._process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(one, how)
-
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = self._account.run([self._binaries / program, *arguments])
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
-
-
-def _of_session(session: int) -> list[int]:
-    """The processes of a postmaster, which has a session of its own, and each of them a group of its own in it."""
-    command = ["ps", "-o", "pid=", "--sid", str(session)]
-    return [int(one) for one in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
 
 
 @contextmanager
@@ -206,7 +192,6 @@ def some_postgres(whose: str = "embedded") -> Iterator[Callable[..., Postgres]]:
                 os.chown(folder, account.uid, account.gid)
             made = Postgres(folder, binaries, account, **options)
             stack.callback(made.kill)
-            stack.callback(made.thaw)
             if of is None:
                 made.make()
             else:

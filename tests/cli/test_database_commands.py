@@ -1,5 +1,6 @@
 """db, maintain, and what every command says of a database it can't use."""
 
+import os
 from pathlib import Path
 
 import psycopg
@@ -47,6 +48,18 @@ def test_check_exits_with_4_if_something_is_off(run: Run, alliance: Path, fresh_
     assert sound.out.startswith("All is well: 2 collections")
     assert "objects added to it are refused" in off.out
     assert (for_programs.json["sound"], len(for_programs.json["findings"])) == (False, 2)
+
+
+def test_replicas_are_checked(run: Run, alliance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that isn't there is found, by its place in the setting; the primary itself may be named."""
+    own = os.environ["TAXII_DATABASE_URL"]
+    monkeypatch.setenv("TAXII_DATABASE_REPLICA_URLS", f"{own},postgresql+psycopg://taxii_server@127.0.0.1:1/taxii")
+
+    checked = run("db", "check")
+
+    assert checked.code == 4
+    assert "replica 2 of TAXII_DATABASE_REPLICA_URLS can't be used" in checked.out
+    assert "replica 1" not in checked.out
 
 
 def test_clocks_advance(run: Run, alliance: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from taxii_server.app import create_app
 from taxii_server.domain.access import Whole
 from taxii_server.domain.tlp import Level
+from taxii_server.operations import replica_check
 from taxii_server.storage import levels, replicas
 from taxii_server.storage.clocks import lock_clock
 from taxii_server.storage.engine import Database
@@ -30,6 +31,8 @@ from tests.taxii.cut_off import Wire, wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -336,6 +339,16 @@ async def test_a_page_that_breaks_off_comes_from_the_primary(pair: Pair) -> None
     await pair.laid.mend()
     await pair.look()
     assert await pair.compare(1) == len(LISTS)
+
+
+async def test_what_the_settings_name_is_checked(pair: Pair, database_urls: DatabaseUrls) -> None:
+    """A replica is of the same PostgreSQL as the primary; another one is found out, whatever is in it."""
+    database = Database(pair.primary.urls.server, connections=1)
+    found = await replica_check.check(database, [pair.replica.urls.server, database_urls.server])
+    await database.close()
+
+    [another] = found
+    assert "replica 2 of TAXII_DATABASE_REPLICA_URLS is of another PostgreSQL" in another.what
 
 
 async def test_a_promoted_replica_serves_no_more(pytestconfig: pytest.Config) -> None:

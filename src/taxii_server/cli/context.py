@@ -37,6 +37,11 @@ class Place:
     public_url: str | None = None
     """Where clients find the server, if that is set and holds for this database."""
 
+    @property
+    def replica_urls(self) -> list[str]:
+        """The replicas of this database; the embedded one has none, whatever is set."""
+        return [] if self.embedded else [url.get_secret_value() for url in self.settings.database_replica_urls]
+
     def run(self, operation: Callable[[Database], Awaitable[T]]) -> T:
         """Run one operation on the database."""
         return asyncio.run(self._run(operation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from taxii_server.cli import context, output
-from taxii_server.operations import maintenance
+from taxii_server.operations import maintenance, replica_check
 from taxii_server.operations.maintenance import Checked
 from taxii_server.storage.engine import Database
 
@@ -29,7 +30,7 @@ def upgrade(json: output.AsJson = False) -> None:
 
 @app.command()
 def check(json: output.AsJson = False) -> None:
-    """Look whether schema, role, clocks and kept levels are as they should be. Exits with 4 if something is not."""
+    """Look whether schema, role, clocks, kept levels and replicas are as they should be. Exits with 4 if something is not."""
     with context.place() as here:
         if here.embedded:
             here.need_schema()
@@ -37,7 +38,9 @@ def check(json: output.AsJson = False) -> None:
 
             async def looked(db: Database) -> Checked:
                 total = None if await maintenance.schema_behind(db) else await maintenance.estimated_versions(db)
-                return await maintenance.check(db, lambda done: progress(done, max(done, total or 0)))
+                checked = await maintenance.check(db, lambda done: progress(done, max(done, total or 0)))
+                unfit = await replica_check.check(db, here.replica_urls)
+                return replace(checked, findings=(*checked.findings, *unfit))
 
             checked = here.run(looked)
     if json:

@@ -23,6 +23,7 @@ from taxii_server import settings as environment
 from taxii_server.cli import context, metrics
 from taxii_server.cli.context import Place
 from taxii_server.domain.errors import OperatorError
+from taxii_server.operations import replica_check
 from taxii_server.web import logs
 from taxii_server.web.bounded_http import BoundedHttp
 
@@ -82,6 +83,8 @@ def _serve(listening: Listening) -> None:
         here.need_schema()
         # a wrong TAXII_SECRET_KEY is told in a sentence now, and not by every worker
         here.run(lambda db: here.signing_keys(db).current())
+        for finding in here.run(lambda db: replica_check.check(db, here.replica_urls)) if here.replica_urls else ():
+            log.warning("replica_unfit", reason=finding.what, remedy=finding.remedy)
         run_server(here, listening)
 
 

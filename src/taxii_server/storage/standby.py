@@ -1,4 +1,4 @@
-"""Does a standby confirm what is committed before the client hears of it?"""
+"""Standbys: does one confirm what is committed before the client hears of it, and of which PostgreSQL is one?"""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ SYNCHRONOUS = text("""
 async def is_synchronous(connection: Connection) -> bool:
     """Tell whether commits wait for a standby."""
     return bool((await connection.execute(SYNCHRONOUS)).scalar_one())
+
+
+# A primary and its standbys have the same, for as long as they live.
+SYSTEM = text("SELECT system_identifier FROM pg_control_system()")
+
+
+async def system(connection: Connection) -> int:
+    """Tell which PostgreSQL this is, or is a standby of."""
+    return int((await connection.execute(SYSTEM)).scalar_one())
