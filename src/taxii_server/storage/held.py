@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import OperationalError
+from psycopg import Error, OperationalError
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
@@ -93,9 +93,13 @@ async def _answers(connection: AsyncConnection, driver: BoundedConnection, send:
     try:
         send()
         return await driver.wait(_exchange(driver.pgconn))
-    except BaseException:
-        if driver.closed:
-            # nobody shall be lent it again, nor a rollback be tried
+    except BaseException as error:
+        if driver.closed and connection.sync_connection is not None:
+            if isinstance(error, Error):
+                # those that are idle may have been lost with it: as SQLAlchemy does, let none of them be lent again
+                pool, lent = connection.sync_connection.engine.pool, connection.sync_connection.connection
+                pool._invalidate(lent, error, _checkin=False)  # noqa: SLF001 - there is no other way to say so
+            # nor shall this one, nor a rollback be tried on it
             await connection.invalidate()
         raise
 
