@@ -43,7 +43,7 @@ async def database(module_database_urls: DatabaseUrls) -> AsyncIterator[Database
     with psycopg.connect(module_database_urls.owner.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(_FILL, (FEED, BEGUN))
         connection.execute("VACUUM (ANALYZE) disclosures")
-    made = Database(module_database_urls.server, connections=2)
+    made = Database(module_database_urls.server, connections=4)
     yield made
     await made.close()
 

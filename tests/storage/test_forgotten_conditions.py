@@ -92,7 +92,7 @@ def questions(name: str, middle: datetime) -> list[Filter]:
 @pytest.fixture(scope="module")
 async def feeds(module_database_urls: DatabaseUrls) -> AsyncIterator[list[Feed]]:
     """Two collections with the same objects at all levels, in both forms, in and out of order."""
-    database = Database(module_database_urls.server, connections=2)
+    database = Database(module_database_urls.server, connections=4)
     made = [await Feed(database).create() for _ in range(2)]
     for which, feed in enumerate(made):
         for seconds in ((0, 2), (1,)):

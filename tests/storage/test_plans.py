@@ -72,7 +72,7 @@ class _Undo(Exception):
 async def big(module_database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     """A collection of a few hundred thousand versions, and a smaller one beside it."""
     fill(module_database_urls.owner, VERSIONS)
-    database = Database(module_database_urls.server, connections=2)
+    database = Database(module_database_urls.server, connections=4)
     yield database
     await database.close()
 

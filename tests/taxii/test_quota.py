@@ -158,7 +158,7 @@ async def test_the_sums_are_right_whatever_happens(
     exchange.alliance.execute("DELETE FROM statuses WHERE collection_id = %s", gone)
     assert stored(exchange, bank)[0] == 2
 
-    database = Database(module_database_urls.server, connections=2)
+    database = Database(module_database_urls.server, connections=4)
     try:
         assert (await maintenance.check(database)).findings == ()
         exchange.alliance.execute(

@@ -164,7 +164,7 @@ async def test_a_status_is_kept_for_a_day_and_then_for_as_long_as_set(
             age,
             status["id"],
         )
-    database = Database(module_database_urls.server, connections=2)
+    database = Database(module_database_urls.server, connections=4)
     keys = SigningKeys(database, "k" * 32, key_lifetime=timedelta(days=90), token_lifetime=timedelta(minutes=15))
     try:
         await maintenance.maintain(database, status_keep=timedelta(hours=24), keys=keys)

@@ -26,19 +26,18 @@ them unless `:named`.
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
 
 from taxii_server.storage.hot import Statement
 
-_COLUMNS: Final = "bodies dates ids forms versions more"
-_AND_WHETHER_KNOWN: Final = f"known {_COLUMNS}"
+_page = partial(Statement, columns="bodies dates ids forms versions more")
+_page_of_objects = partial(Statement, columns="known bodies dates ids forms versions more")
 
 # The default view. Merges walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. Each level
 # is walked through what nobody supersedes (5), and through what is superseded only above the clearance, which is little. The
 # index's condition is repeated to the letter, so that Postgres may use it; its order goes on with the form, which changes
 # nothing, and leaves Postgres no other index to walk.
-LATEST = Statement(
-    """
+LATEST = _page("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
@@ -118,14 +117,11 @@ LATEST = Statement(
            ) AS sized
      WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
      GROUP BY (octets - body_bytes) / 131072
-""",
-    _COLUMNS,
-)
+""")
 
 # The default view of some types. Walks ix_object_versions_latest_of_type once a type, level and level that supersedes, each
 # to the page's end at most. Here the order goes on with what the other indexes lack.
-LATEST_OF_TYPES = Statement(
-    """
+LATEST_OF_TYPES = _page("""
     WITH walked AS (
         SELECT * FROM (
           SELECT walk.*
@@ -170,13 +166,10 @@ LATEST_OF_TYPES = Statement(
            ) AS sized
      WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
      GROUP BY (octets - body_bytes) / 131072
-""",
-    _COLUMNS,
-)
+""")
 
 # Every version of each object's newest form. Merges walks of ix_object_versions_newest_form, as the default view does.
-NEWEST_FORM = Statement(
-    """
+NEWEST_FORM = _page("""
     WITH walked AS (
         SELECT * FROM (
          (SELECT date_added, stix_id, form, version, body_bytes, body
@@ -256,13 +249,10 @@ NEWEST_FORM = Statement(
            ) AS sized
      WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
      GROUP BY (octets - body_bytes) / 131072
-""",
-    _COLUMNS,
-)
+""")
 
 # The same of some types. Walks ix_object_versions_newest_form_of_type.
-NEWEST_FORM_OF_TYPES = Statement(
-    """
+NEWEST_FORM_OF_TYPES = _page("""
     WITH walked AS (
         SELECT * FROM (
           SELECT walk.*
@@ -307,14 +297,11 @@ NEWEST_FORM_OF_TYPES = Statement(
            ) AS sized
      WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
      GROUP BY (octets - body_bytes) / 131072
-""",
-    _COLUMNS,
-)
+""")
 
 # Any mixture of first, last, every and exact versions, in any forms: judged version by version along the primary key,
 # by probes of the unique key.
-PICKED = Statement(
-    """
+PICKED = _page("""
     WITH walked AS (
         SELECT date_added, stix_id, form, version, body_bytes, body
           FROM object_versions AS this
@@ -359,15 +346,12 @@ PICKED = Statement(
            ) AS sized
      WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
      GROUP BY (octets - body_bytes) / 131072
-""",
-    _COLUMNS,
-)
+""")
 
 # The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
 # unique key, object by object (OFFSET 0 keeps Postgres from reading the whole key in its order), and compared side by
 # side; bodies are fetched by the primary key for those that fit.
-OF_OBJECTS = Statement(
-    """
+OF_OBJECTS = _page_of_objects("""
     WITH visible AS (
         SELECT date_added, stix_id, form, version_at, version, body_bytes,
                lead(form) OVER versions IS NULL AS is_last,
@@ -417,6 +401,4 @@ OF_OBJECTS = Statement(
             WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
             GROUP BY (octets - body_bytes) / 131072
            ) AS page ON true
-""",
-    _AND_WHETHER_KNOWN,
-)
+""")
