@@ -2,8 +2,7 @@
 
 All end alike. `walked` is one past a page of the versions that the filter selects; the outer query numbers them and
 adds up their octets: what fits is served, and one row that doesn't fit is left in to say that there is more (row 2 is
-looked at in any case, since row 1 always fits). Casts give the parameters the columns' types, so that Postgres prepares
-each statement once.
+looked at in any case, since row 1 always fits). Casts give parameters their types where nothing else does.
 
 A page comes in a few rows and not in one for each version, which costs the server's processor two thirds less: each
 row has what begins within 128 KiB of bodies. Neither Postgres nor the driver then needs the whole page in one piece,
@@ -40,68 +39,68 @@ LATEST = statement("""
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
              AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
              AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
              AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
              AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
              AND least(superseded_level, newer_form_level) = 5 AND least(superseded_level, newer_form_level) > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT walk.*
-            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
-           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(from_level)
+            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(own)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(top)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
-                  WHERE collection_id = :collection AND level = at_level AND date_added > :position
-                    AND least(superseded_level, newer_form_level) = from_level AND least(superseded_level, newer_form_level) > level
-                    AND form = ANY(CAST(:forms AS smallint[]))
+                  WHERE collection_id = :collection AND level = own AND date_added > :position
+                    AND least(superseded_level, newer_form_level) = top AND least(superseded_level, newer_form_level) > level
+                    AND form = ANY(:forms)
                   ORDER BY date_added, form LIMIT :rows) AS walk
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND late_after <= :added_after AND level <= :clearance
              AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
              AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz)
+                                AND later.date_added > :added_after
                              OFFSET 0)
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added, form LIMIT :rows
     )
-    SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+    SELECT string_agg(textsend(body), ',') FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
            array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
            array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
@@ -122,35 +121,35 @@ LATEST_OF_TYPES = statement("""
         SELECT * FROM (
           SELECT walk.*
             FROM unnest(CAST(:types AS text[])) AS kinds(kind)
-           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
-           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(from_level)
+           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(own)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(top)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
-                  WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
-                    AND least(superseded_level, newer_form_level) = from_level AND least(superseded_level, newer_form_level) > level
-                    AND form = ANY(CAST(:forms AS smallint[]))
+                  WHERE collection_id = :collection AND stix_type = kind AND level = own AND date_added > :position
+                    AND least(superseded_level, newer_form_level) = top AND least(superseded_level, newer_form_level) > level
+                    AND form = ANY(:forms)
                   ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND late_after <= :added_after AND level <= :clearance
              AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
              AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
-             AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
+             AND form = ANY(:forms) AND stix_type = ANY(CAST(:types AS text[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND (later.form, later.version_at) > (late.form, late.version_at)
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz)
+                                AND later.date_added > :added_after
                              OFFSET 0)
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
-    SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+    SELECT string_agg(textsend(body), ',') FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
            array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
            array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
@@ -172,68 +171,68 @@ NEWEST_FORM = statement("""
             FROM object_versions
            WHERE collection_id = :collection AND level = 0 AND 0 <= :clearance AND date_added > :position
              AND newer_form_level = 5 AND newer_form_level > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 1 AND 1 <= :clearance AND date_added > :position
              AND newer_form_level = 5 AND newer_form_level > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 2 AND 2 <= :clearance AND date_added > :position
              AND newer_form_level = 5 AND newer_form_level > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 3 AND 3 <= :clearance AND date_added > :position
              AND newer_form_level = 5 AND newer_form_level > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions
            WHERE collection_id = :collection AND level = 4 AND 4 <= :clearance AND date_added > :position
              AND newer_form_level = 5 AND newer_form_level > level
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT walk.*
-            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
-           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(from_level)
+            FROM generate_series(0, CAST(:clearance AS integer)) AS levels(own)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 4) AS above(top)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
-                  WHERE collection_id = :collection AND level = at_level AND date_added > :position
-                    AND newer_form_level = from_level AND newer_form_level > level
-                    AND form = ANY(CAST(:forms AS smallint[]))
+                  WHERE collection_id = :collection AND level = own AND date_added > :position
+                    AND newer_form_level = top AND newer_form_level > level
+                    AND form = ANY(:forms)
                   ORDER BY date_added, form LIMIT :rows) AS walk
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND late_after <= :added_after AND level <= :clearance
              AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
              AND newer_form_level <= :clearance
-             AND form = ANY(CAST(:forms AS smallint[]))
+             AND form = ANY(:forms)
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND later.form > late.form
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz)
+                                AND later.date_added > :added_after
                              OFFSET 0)
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added, form LIMIT :rows
     )
-    SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+    SELECT string_agg(textsend(body), ',') FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
            array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
            array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
@@ -253,35 +252,35 @@ NEWEST_FORM_OF_TYPES = statement("""
         SELECT * FROM (
           SELECT walk.*
             FROM unnest(CAST(:types AS text[])) AS kinds(kind)
-           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(at_level)
-           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(from_level)
+           CROSS JOIN generate_series(0, CAST(:clearance AS integer)) AS levels(own)
+           CROSS JOIN generate_series(CAST(:clearance AS integer) + 1, 5) AS above(top)
            CROSS JOIN LATERAL (
                  SELECT date_added, stix_id, form, version, body_bytes, body
                    FROM object_versions
-                  WHERE collection_id = :collection AND stix_type = kind AND level = at_level AND date_added > :position
-                    AND newer_form_level = from_level AND newer_form_level > level
-                    AND form = ANY(CAST(:forms AS smallint[]))
+                  WHERE collection_id = :collection AND stix_type = kind AND level = own AND date_added > :position
+                    AND newer_form_level = top AND newer_form_level > level
+                    AND form = ANY(:forms)
                   ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
          (SELECT date_added, stix_id, form, version, body_bytes, body
             FROM object_versions AS late
            WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= CAST(:added_after AS timestamptz) AND level <= :clearance
+             AND late_after <= :added_after AND level <= :clearance
              AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= CAST(:added_after AS timestamptz)
+                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
              AND newer_form_level <= :clearance
-             AND form = ANY(CAST(:forms AS smallint[])) AND stix_type = ANY(CAST(:types AS text[]))
+             AND form = ANY(:forms) AND stix_type = ANY(CAST(:types AS text[]))
              AND NOT EXISTS (SELECT FROM object_versions AS later
                               WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
                                 AND later.form > late.form
                                 AND later.level <= :clearance
-                                AND later.date_added > CAST(:added_after AS timestamptz)
+                                AND later.date_added > :added_after
                              OFFSET 0)
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
     )
-    SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+    SELECT string_agg(textsend(body), ',') FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
            array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
            array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
@@ -302,19 +301,19 @@ PICKED = statement("""
         SELECT date_added, stix_id, form, version, body_bytes, body
           FROM object_versions AS this
          WHERE collection_id = :collection AND date_added > :position
-           AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[]))
+           AND level <= :clearance AND form = ANY(:forms)
            AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
            AND ((:last AND NOT EXISTS (
                      SELECT FROM object_versions AS later
                       WHERE later.collection_id = this.collection_id AND later.stix_id = this.stix_id
                         AND (later.form, later.version_at) > (this.form, this.version_at)
-                        AND later.level <= :clearance AND later.form = ANY(CAST(:forms AS smallint[]))
+                        AND later.level <= :clearance AND later.form = ANY(:forms)
                         AND later.date_added > :since))
              OR (:first AND NOT EXISTS (
                      SELECT FROM object_versions AS earlier
                       WHERE earlier.collection_id = this.collection_id AND earlier.stix_id = this.stix_id
                         AND (earlier.form, earlier.version_at) < (this.form, this.version_at)
-                        AND earlier.level <= :clearance AND earlier.form = ANY(CAST(:forms AS smallint[]))
+                        AND earlier.level <= :clearance AND earlier.form = ANY(:forms)
                         AND earlier.date_added > :since AND (:named OR earlier.form = this.form)))
              OR :every
              OR version_at = ANY(CAST(:exact AS timestamptz[])))
@@ -330,7 +329,7 @@ PICKED = statement("""
                         AND twin.level <= :clearance AND twin.date_added > :since)))
          ORDER BY date_added LIMIT :rows
     )
-    SELECT string_agg(textsend(body), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+    SELECT string_agg(textsend(body), ',') FILTER (WHERE fits AND :bodies) AS bodies,
            string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
            array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
            array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
@@ -360,7 +359,7 @@ OF_OBJECTS = statement("""
                SELECT date_added, stix_id, form, version_at, version, body_bytes
                  FROM object_versions
                 WHERE collection_id = :collection AND stix_id = named.id
-                  AND level <= :clearance AND form = ANY(CAST(:forms AS smallint[])) AND date_added > :since
+                  AND level <= :clearance AND form = ANY(:forms) AND date_added > :since
                   AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
                OFFSET 0) AS of_object
         WINDOW versions AS (PARTITION BY stix_id ORDER BY form, version_at),
@@ -384,7 +383,7 @@ OF_OBJECTS = statement("""
            SELECT string_agg(textsend((
                       SELECT body FROM object_versions AS whole
                        WHERE whole.collection_id = :collection AND whole.date_added = sized.date_added
-                      )), CAST(',' AS bytea)) FILTER (WHERE fits AND :bodies) AS bodies,
+                      )), ',') FILTER (WHERE fits AND :bodies) AS bodies,
                   string_agg(timestamptz_send(date_added), '') FILTER (WHERE fits) AS dates,
                   array_agg(stix_id) FILTER (WHERE fits AND NOT :bodies) AS ids,
                   array_agg(form) FILTER (WHERE fits AND NOT :bodies) AS forms,
