@@ -63,7 +63,7 @@ class Here:
         return answer
 
 
-def found(here: Site) -> Here:
+def found(here: Site, versions: int) -> Here:
     """Look up dates and ids to ask for."""
     one = Here(here, here.target.as_(here.basic(0)), here.path("structural"), Connection(here.target.url))
     with psycopg.connect(here.administration) as admin:
@@ -81,7 +81,7 @@ def found(here: Site) -> Here:
             return quote(instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
         one.dates = {
-            "middle": at(first + (last - first) / 2, 0, ">= %s ORDER BY date_added"),
+            "middle": at(first, versions // 2, ">= %s ORDER BY date_added"),
             "end": at(last, 1_100, "<= %s ORDER BY date_added DESC"),
             "five": at(last, 5, "<= %s ORDER BY date_added DESC"),
             "last": at(last, 0, "<= %s ORDER BY date_added DESC"),
@@ -89,7 +89,7 @@ def found(here: Site) -> Here:
         rows = admin.execute(
             "SELECT stix_id FROM object_versions WHERE collection_id = %s AND superseded_level = 5 AND date_added > %s"
             " AND stix_type = 'indicator' ORDER BY date_added LIMIT 300",
-            [PLACE, first + (last - first) / 3],
+            [PLACE, first],
         ).fetchall()
         one.ids = [row[0] for row in rows]
     return one
@@ -143,12 +143,26 @@ async def pages(all_: Growth) -> None:
         for place in ("middle", "end"):
             query = f"?limit={limit}&added_after={{{place}}}"
             await all_.measure(f"page of {limit:,} from the {place}", asking(query))
+    for here in all_.both:
+        here.dates["far"] = await _further(here)
+    await all_.measure("page of 100 by next, 20,000 versions past the middle", asking("?limit=100&next={far}"))
     await all_.measure("manifest of 1,000 from the middle", asking("?limit=1000&added_after={middle}", "manifest"))
     await all_.measure(f"match[type]={RARE}, {growth_fill.RARE_VERSIONS} there", asking(f"?match[type]={RARE}"))
     for query in ("match[type]=indicator", "match[version]=all", "match[version]=first", "match[spec_version]=2.1"):
         await all_.measure(f"{query}, page of 100", asking(f"?{query}&limit=100"))
         middle = f"?{query}&limit=100&added_after={{middle}}"
         await all_.measure(f"{query}, page of 100 from the middle", asking(middle))
+
+
+async def _further(here: Here) -> str:
+    """Follow `next` from the middle on, past all that was late with regard to it; give the last one."""
+    query = f"?limit=1000&added_after={here.dates['middle']}"
+    following = ""
+    for _ in range(20):
+        answer = await here.get(query)
+        following = json.loads(answer.body).get("next") or following
+        query = f"?limit=1000&next={quote(following)}"
+    return quote(following)
 
 
 async def poll(all_: Growth) -> None:
@@ -307,7 +321,7 @@ def main() -> None:
                 site.running(2, kept_in=kept, postgres=_POSTGRES, more=more, TAXII_CLIENT_RATE="none")
             )
             growth_fill.fill(here, versions, kept, more)
-            both.append(found(here))
+            both.append(found(here, versions))
         all_ = Growth(both[0], both[1], asked.seconds)
         print(f"\n{'':52} {BASE:10,} {asked.versions:10,}", flush=True)
 

@@ -14,8 +14,10 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from taxii_server.auth import secrets
+from taxii_server.storage import held
 from taxii_server.storage.embedded import DatabaseUrls
-from taxii_server.storage.engine import Database
+from taxii_server.storage.engine import Connection, Database
+from taxii_server.storage.hot import Step
 
 BOTH = ("read", "write")
 
@@ -229,9 +231,17 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN "):
             sent.append(statement)
 
+    async def run(connection: Connection, *steps: Step) -> held.Rows:
+        if not isinstance(db, Database) or connection.engine is db.engine:
+            sent.extend(step.statement.text for step in steps)
+        return await untold_run(connection, *steps)
+
+    untold_run = held.run
+    held.run = run
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)
     try:
         yield sent
     finally:
         event.remove(target, "before_cursor_execute", note)
+        held.run = untold_run

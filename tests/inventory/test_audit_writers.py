@@ -78,8 +78,12 @@ def functions(module: ast.Module) -> dict[str, Function]:
 
 
 def sql_of(call: ast.AST) -> set[str]:
-    """The tables that a `text(…)` writes to."""
-    if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
+    """The tables that a `text(…)` or `Statement(…)` writes to."""
+    if (
+        isinstance(call, ast.Call)
+        and ast.unparse(call.func) in {"text", "Statement"}
+        and isinstance(call.args[0], ast.Constant)
+    ):
         return set(_WRITES.findall(str(call.args[0].value)))
     return set()
 

@@ -12,10 +12,13 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import event
 
+from taxii_server.storage import held
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from taxii_server.storage.engine import Connection, Database
+    from taxii_server.storage.hot import Step
 
 BIG: Final = UUID("00000000-0000-4000-8000-00000000000b")
 OTHER: Final = UUID("00000000-0000-4000-8000-00000000000c")
@@ -94,11 +97,20 @@ def sent(database: Database) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
         if not statement.startswith("BEGIN "):
             collected.append((statement, parameters))
 
+    async def run(connection: Connection, *steps: Step) -> held.Rows:
+        for step in steps:
+            written = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", step.statement.text)
+            collected.append((written, dict(zip(step.statement.names, step.values, strict=True))))
+        return await untold(connection, *steps)
+
+    untold = held.run
+    held.run = run
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     try:
         yield collected
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+        held.run = untold
 
 
 async def scans(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from psycopg.errors import UniqueViolation
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import ProgrammingError
 
 from taxii_server.domain import audit as domain
 from taxii_server.domain.audit import Act, Entry, Written
@@ -101,7 +102,7 @@ async def test_a_chain_never_forks_even_without_the_lock(database: Database) -> 
         waiting = asyncio.create_task(second())
         while not await _somebody_waits(first):  # noqa: ASYNC110 - only the database knows
             await asyncio.sleep(0.01)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(UniqueViolation):
         await waiting
 
 

@@ -1,12 +1,13 @@
 """The caller statement: one row, one statement, and hidden tells nothing that absent wouldn't."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.dialects import postgresql
 
 from taxii_server.auth import secrets
@@ -15,6 +16,7 @@ from taxii_server.domain.tlp import Level
 from taxii_server.storage import callers
 from taxii_server.storage.callers import Found
 from taxii_server.storage.engine import Database
+from taxii_server.storage.hot import Statement
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.conftest import alliance, db
 
@@ -298,16 +300,24 @@ async def test_inside_a_transaction_the_present_is_seen(db: Database, alliance: 
     assert (before.client.expired, after.client.expired) == (False, True)
 
 
+def as_sent(statement: TextClause | Statement) -> tuple[str, Sequence[str]]:
+    """Give a statement with its parameters numbered, and what they are called."""
+    if isinstance(statement, Statement):
+        return statement.numbered.decode(), statement.names
+    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    compiled = statement.compile(dialect=dialect)
+    return str(compiled), compiled.positiontup or ()
+
+
 @pytest.mark.parametrize("statement", ["CALLER", "LISTING", "TRUST_GROUPS"])
 async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement: str) -> None:
     """Whatever the alliance grows to: the plan made once for all parameters has no need to read a table through."""
-    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-    compiled = getattr(callers, statement).compile(dialect=dialect)
+    numbered, names = as_sent(getattr(callers, statement))
     alliance.execute("SET enable_seqscan = off")
     alliance.execute("SET plan_cache_mode = force_generic_plan")
-    alliance.execute(f"PREPARE hot AS {compiled}")
+    alliance.execute(f"PREPARE hot AS {numbered}")
 
-    nulls = ", ".join("NULL" for _ in compiled.positiontup)
+    nulls = ", ".join("NULL" for _ in names)
     plan = "\n".join(line for (line,) in alliance.execute(f"EXPLAIN EXECUTE hot({nulls})"))
 
     assert "Index" in plan
@@ -316,13 +326,12 @@ async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement:
 
 async def test_one_plan_serves_all_requests(alliance: Alliance) -> None:
     """Planning takes several times as long as running it, so it must not be planned anew for each request."""
-    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-    compiled = callers.CALLER.compile(dialect=dialect)
+    numbered, names = as_sent(callers.CALLER)
     client = alliance.client("north").client_id
     alliance.execute("SET plan_cache_mode = auto")
-    alliance.execute(f"PREPARE asked AS {compiled}")
+    alliance.execute(f"PREPARE asked AS {numbered}")
     given = {"client_id": f"'{client}'", "trust_group": "'fraud'", "alias": "'indicators'"}
-    values = ", ".join(given.get(name, "NULL") for name in compiled.positiontup or ())
+    values = ", ".join(given.get(name, "NULL") for name in names)
     for _ in range(10):
         alliance.execute(f"EXECUTE asked({values})")
 
@@ -365,11 +374,11 @@ async def test_an_outside_issuer_and_whom_it_names_are_found_in_one(
 
 
 async def test_the_columns_are_named_in_the_statement_s_order(db: Database, alliance: Alliance) -> None:
-    names = dict.fromkeys(callers.CALLER.compile().params)
+    names = dict.fromkeys(callers.CALLER.names)
     async with db.statement() as connection:
         result = await connection.execute(text(callers._CALLER), names)
 
-    assert list(result.keys()) == [column.name for column in callers.CALLER.selected_columns]
+    assert list(result.keys()) == list(callers.CALLER.columns)
 
 
 class TestListing:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from sqlalchemy import text
 
 from taxii_server.app import create_app
 from taxii_server.storage import clocks
+from taxii_server.storage.hot import Statement
 from tests.factories import indicator
 from tests.taxii.alliance import PUBLIC_URL, Exchange, exchange_on, settings_for
 from tests.taxii.storm import Storm
@@ -78,7 +78,7 @@ async def test_without_the_clocks_lock_pollers_would_miss_versions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The lock is what holds the promise: in the same storm without it, pollers miss versions for good."""
-    unlocked = text(re.sub(r"FOR NO KEY UPDATE", "", clocks.LOCK.text))
+    unlocked = Statement(re.sub(r"FOR NO KEY UPDATE", "", clocks.LOCK.text), " ".join(clocks.LOCK.columns))
     assert unlocked.text != clocks.LOCK.text
     monkeypatch.setattr(clocks, "LOCK", unlocked)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from taxii_server.domain import audit
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,20 +36,23 @@ TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:stream, :see
 
 # One row after the stream's last one, which is the first step of a walk back on pk_audit_events. The digest is what
 # domain.audit.link says, over the very instant that is stored.
-APPEND = text("""
+APPEND = Statement(
+    """
     INSERT INTO audit_events (stream, seq, at, act, who, details, digest)
-    SELECT :stream, coming.seq, coming.at, :act, :who, :details,
+    SELECT CAST(:stream AS text), coming.seq, coming.at, CAST(:act AS text), CAST(:who AS text), CAST(:details AS text),
            sha256(coming.previous || int8send(coming.seq)
                   || int8send(CAST(extract(epoch FROM coming.at) * 1000000 AS bigint)) || CAST(:body AS bytea))
       FROM (SELECT coalesce(newest.seq, 0) + 1 AS seq, clock_timestamp() AS at,
                    coalesce(newest.digest, CAST(:start AS bytea)) AS previous
               FROM (VALUES (1)) AS one
               LEFT JOIN LATERAL (
-                   SELECT seq, digest FROM audit_events WHERE stream = :stream ORDER BY seq DESC LIMIT 1
+                   SELECT seq, digest FROM audit_events WHERE stream = CAST(:stream AS text) ORDER BY seq DESC LIMIT 1
                    ) AS newest ON true
             OFFSET 0) AS coming
  RETURNING seq, at, digest
-""")
+    """,
+    "seq at digest",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ async def append(connection: Connection, entry: Entry) -> Place:
         "body": entry.body,
         "start": audit.START,
     }
-    row = (await connection.execute(APPEND, values)).one()
+    (row,) = await APPEND.on(connection, values)
     return Place(row.seq, row.at, bytes(row.digest))
 
 

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from taxii_server.domain.access import Erasable, Readable, Recallable, Submissions, Traceable, Whole, Writable
 from taxii_server.domain.tlp import Level
+from taxii_server.storage import held
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,7 +39,10 @@ async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: 
     """Begin a transaction and hold it to `where`, in one message; None holds it out of everything shared."""
     begun = _BEGIN_READ_ONLY if read_only else _BEGIN
     message = begun if where is None else f"{begun}; {settings(where)}"
-    await connection.exec_driver_sql(message)
+    if read_only:
+        await connection.exec_driver_sql(message)
+    else:
+        await held.tell(connection, message)
 
 
 async def hold_to(connection: AsyncConnection, where: Proof) -> None:

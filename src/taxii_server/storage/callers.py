@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import column, text
+from sqlalchemy import text
 
 from taxii_server.domain.access import (
     Attribution,
@@ -28,7 +28,7 @@ from taxii_server.domain.access import (
 )
 from taxii_server.domain.issuers import OutsideIssuer
 from taxii_server.domain.tlp import Level
-from taxii_server.storage.hot import statement
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,8 +126,7 @@ _COLUMNS = (
     "collection_id alias title description validation ceiling unmarked_level unmarked_refused owner_only attribution "
     "grant_rights clearance changes last_added"
 )
-# Told its columns, SQLAlchemy works out the result's shape once and not on each request: a sixth of the CPU it takes.
-CALLER = statement(_CALLER).columns(*map(column, _COLUMNS.split()))
+CALLER = Statement(_CALLER, _COLUMNS)
 
 # The collections of one trust group that this client may see. Walks the member's part of pk_grants with pk_collections,
 # or the group's part of uq_collections_trust_group_id_alias with pk_grants.
@@ -214,8 +213,8 @@ async def look_up(
     """
     reference = _speakable(collection)
     by_id = reference is not None and _UUID.fullmatch(reference) is not None
-    result = await connection.execute(
-        CALLER,
+    [row] = await CALLER.on(
+        connection,
         {
             "client_id": _speakable(client_id),
             "kid": None if token is None else _speakable(token.kid),
@@ -229,7 +228,6 @@ async def look_up(
             "alias": None if by_id else reference,
         },
     )
-    row = result.one()
     return Found(
         client=_client(row),
         digests=tuple(row.digests),

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, cast, func, text
+from sqlalchemy import BigInteger, cast, func
 
 from taxii_server.domain.errors import ClockAhead, NotFound
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,14 +31,17 @@ MICROSECOND = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, Bi
 
 # Alone in its statement: one that also read versions would read them as they were before the wait. NO KEY, because
 # plain FOR UPDATE would hold up every foreign key to the collection.
-LOCK = text("""
+LOCK = Statement(
+    """
     SELECT last_added, clock_timestamp() AS now
       FROM collection_clocks
      WHERE collection_id = :collection
        FOR NO KEY UPDATE
-""")
+    """,
+    "last_added now",
+)
 
-MOVE = text("""
+MOVE = Statement("""
     UPDATE collection_clocks
        SET last_added = :last_added,
            changes = greatest(changes + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
@@ -45,7 +49,7 @@ MOVE = text("""
 """)
 
 # A removal gives out no date, but what replicas show must be no older than it.
-CHANGED = text("""
+CHANGED = Statement("""
     UPDATE collection_clocks
        SET changes = greatest(changes + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint))
      WHERE collection_id = :collection
@@ -71,10 +75,10 @@ async def lock_clock(connection: Connection, collection_id: UUID) -> Clock:
     Raises:
         NotFound: if the collection is gone.
     """
-    row = (await connection.execute(LOCK, {"collection": collection_id})).one_or_none()
-    if row is None:
+    rows = await LOCK.on(connection, {"collection": collection_id})
+    if not rows:
         raise NotFound
-    return Clock(row.last_added, row.now)
+    return Clock(rows[0].last_added, rows[0].now)
 
 
 def refuse_if_ahead(clock: Clock) -> None:
@@ -93,9 +97,9 @@ def refuse_if_ahead(clock: Clock) -> None:
 
 async def note_change(connection: Connection, collection_id: UUID) -> None:
     """Note that something was removed. The clock must be locked."""
-    await connection.execute(CHANGED, {"collection": collection_id})
+    await CHANGED.on(connection, {"collection": collection_id})
 
 
 async def move_clock(connection: Connection, collection_id: UUID, last_added: datetime) -> None:
     """Note the last date given out and that the collection changed. The clock must be locked."""
-    await connection.execute(MOVE, {"collection": collection_id, "last_added": last_added})
+    await MOVE.on(connection, {"collection": collection_id, "last_added": last_added})

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+import psycopg
 import structlog
 from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
@@ -27,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from taxii_server.domain.access import Submissions
 from taxii_server.domain.errors import DatabaseGone, OperatorError
-from taxii_server.storage import bounds, silence
+from taxii_server.storage import bounds, held, silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Iterator
@@ -135,7 +136,7 @@ class Database:
                 yield connection
                 driver = await driver_of(connection)
                 _refuse_if_failed(driver)
-                await connection.commit()
+                await held.tell(connection, "COMMIT")
                 driver.patience = driver.usual
 
     async def close(self) -> None:
@@ -248,17 +249,19 @@ def _trouble() -> Iterator[None]:
         DATABASE_FAILURES.labels("pool").inc()
         log.warning("database_busy", reason="no connection became free")
         raise DatabaseGone(_BUSY) from error
-    except DBAPIError as error:
-        sqlstate = getattr(error.orig, "sqlstate", None) or ""
-        if _BAD_OPTION in str(error.orig):
-            message = f"TAXII_DATABASE_URL can't be used: {str(error.orig).strip()}"
+    except (DBAPIError, psycopg.Error) as error:
+        # past SQLAlchemy it is the driver's own
+        original = error.orig if isinstance(error, DBAPIError) else error
+        sqlstate = getattr(original, "sqlstate", None) or ""
+        if _BAD_OPTION in str(original):
+            message = f"TAXII_DATABASE_URL can't be used: {str(original).strip()}"
             raise OperatorError(message) from error
-        if not isinstance(error, OperationalError | InterfaceError) and sqlstate not in _TROUBLE:
+        if not isinstance(error, _LOST) and sqlstate not in _TROUBLE:
             raise
-        silent = isinstance(error.orig, silence.Silent)
+        silent = isinstance(original, silence.Silent)
         DATABASE_FAILURES.labels("silent" if silent else sqlstate[:2] or "none").inc()
         # the driver's text may quote values; the class of trouble is enough to find it in Postgres's own log
-        log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(error.orig).__name__)
+        log.warning("database_trouble", sqlstate=sqlstate or None, kind=type(original).__name__)
         raise DatabaseGone(_GONE) from error
     except OSError as error:
         DATABASE_FAILURES.labels("none").inc()
@@ -266,6 +269,7 @@ def _trouble() -> Iterator[None]:
         raise DatabaseGone(_GONE) from error
 
 
+_LOST = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 _BUSY = "All database connections are busy; try again."
 # the connection may have broken while the commit was being answered, so it doesn't say that nothing was done
 _GONE = "The database can't be used at the moment. Send the request again: what it stored already is not stored twice."

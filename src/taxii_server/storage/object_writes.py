@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from taxii_server.domain.additions import Known, Outcome, Store, decide, is_small
 from taxii_server.domain.stix_versions import ALONE, standings
 from taxii_server.storage import arrays, clocks, stored_versions
+from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,12 +31,13 @@ if TYPE_CHECKING:
     from taxii_server.storage.engine import Connection
     from taxii_server.storage.stored_versions import StoredVersion
 
-INSERT = text("""
+INSERT = Statement("""
     INSERT INTO object_versions (
            collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level, marked,
            superseded_level, newer_form_level, late_after, member, client, status_id, body)
-    SELECT :collection, date_added, stix_id, form, version_at, version, stix_type, digest, octet_length(body), level,
-           marked, superseded_level, newer_form_level, late_after, :member, CAST(:client AS integer), :status, body
+    SELECT CAST(:collection AS uuid), date_added, stix_id, form, version_at, version, stix_type, digest, octet_length(body), level,
+           marked, superseded_level, newer_form_level, late_after,
+           CAST(:member AS integer), CAST(:client AS integer), CAST(:status AS uuid), body
       FROM unnest(
            CAST(:date_added AS timestamptz[]), CAST(:stix_id AS text[]), CAST(:form AS smallint[]),
            CAST(:version_at AS timestamptz[]), CAST(:version AS text[]), CAST(:stix_type AS text[]),
@@ -76,7 +76,7 @@ async def add(
     plan = work() if is_small([len(body) for _, body in incoming]) else await asyncio.to_thread(work)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
-        await connection.execute(INSERT, {"collection": target.collection_id, **owner, **plan.rows})
+        await INSERT.on(connection, {"collection": target.collection_id, **owner, **plan.rows})
         await stored_versions.set_standings(connection, target.collection_id, plan.standings)
         await clocks.move_clock(connection, target.collection_id, plan.last_added)
     return plan.outcomes

@@ -30,6 +30,7 @@ PATIENCE: Final = 35.0
 
 # how often the driver looks whether its socket was closed under it; its own default
 _INTERVAL: Final = 0.1
+_MOST_NAMES: Final = 100
 # Postgres rolls back at once if it does anything at all
 _ROLLBACK: Final = 5.0
 
@@ -45,6 +46,14 @@ class BoundedConnection(AsyncConnection[Any]):
     """Seconds that one message may wait for its answer."""
     patience: float | None = PATIENCE
     """The same, for whom the connection is lent to; None for as long as it takes."""
+
+    def __init__(self, *parameters: Any, **more: Any) -> None:
+        """Take what the driver hands over."""
+        super().__init__(*parameters, **more)
+        self.prepared: dict[object, bytes] = {}
+        """The statements that were prepared here, past the driver (`held`)."""
+        self.names = 0
+        """How many names were given out for them: what they stood for may be there still."""
 
     async def wait(
         self,
@@ -74,7 +83,15 @@ class BoundedConnection(AsyncConnection[Any]):
         if self.pgconn.transaction_status != TransactionStatus.IDLE:
             self.patience = min(self.usual, _ROLLBACK)
             await super().rollback()
+            await self.forget()
         self.patience = self.usual
+
+    async def forget(self) -> None:
+        """Prepare anew what comes next: at a ROLLBACK the driver has Postgres forget all that is prepared, or nothing."""
+        self.prepared.clear()
+        if self.names > _MOST_NAMES:
+            self.names = 0
+            await self.execute("DEALLOCATE ALL")
 
 
 def opener(patience: float) -> Callable[..., Awaitable[BoundedConnection]]:

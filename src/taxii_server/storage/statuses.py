@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from taxii_server.domain.statuses import Detail, Status
+from taxii_server.storage.hot import Statement
 from taxii_server.storage.tables import statuses
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from taxii_server.domain.access import Principal
     from taxii_server.storage.engine import Connection
 
+INSERT = Statement("""
+    INSERT INTO statuses (
+           id, trust_group_id, collection_id, member, client, requested_at, total_count, success_count, failure_count,
+           successes, failures)
+    VALUES (:id, :trust_group, :collection, :member, :client, :requested_at, :total, :succeeded, :failed,
+           :successes, :failures)
+""")
 _DETAILS = msgspec.json.Decoder(tuple[Detail, ...])
 
 
@@ -29,20 +37,21 @@ async def write(
     client: int | None,
 ) -> None:
     """Store a finished status, in the transaction that stored what it tells of."""
-    await connection.execute(
-        insert(statuses).values(
-            id=status.id,
-            trust_group_id=trust_group_id,
-            collection_id=collection_id,
-            member=member,
-            client=client,
-            requested_at=status.requested_at,
-            total_count=status.total_count,
-            success_count=len(status.successes),
-            failure_count=len(status.failures),
-            successes=msgspec.json.encode(status.successes).decode(),
-            failures=msgspec.json.encode(status.failures).decode(),
-        ),
+    await INSERT.on(
+        connection,
+        {
+            "id": status.id,
+            "trust_group": trust_group_id,
+            "collection": collection_id,
+            "member": member,
+            "client": client,
+            "requested_at": status.requested_at,
+            "total": status.total_count,
+            "succeeded": len(status.successes),
+            "failed": len(status.failures),
+            "successes": msgspec.json.encode(status.successes).decode(),
+            "failures": msgspec.json.encode(status.failures).decode(),
+        },
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select, text
 
+from taxii_server.storage import held
 from taxii_server.storage.tables import stored_octets
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ async def within(
     if await of_member(connection, member) <= quota:
         return added
     await connection.execute(TAKE_BACK)  # and the turn with it
+    await held.forget(connection)
     await connection.execute(TAKE_TURN, {"member": member})
     return await add(quota - await of_member(connection, member))
 

@@ -12,6 +12,7 @@ from taxii_server.domain.audit import Content
 from taxii_server.domain.recalls import StandingRecall
 from taxii_server.domain.stix_versions import Standing, Version, standings
 from taxii_server.storage import arrays
+from taxii_server.storage.hot import Statement
 from taxii_server.storage.tables import object_versions
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ OF_OBJECTS = text("""
 # The same, and of each object the recalls that stand, the last of each contributor: what an addition is decided from. A lift
 # ends all before it. Probes the unique key and pk_recalls. A recall is told from a version by its null form; in place of
 # version_at it has the date of the newest version that it withdrew or published, which stands last.
-OF_OBJECTS_AND_RECALLS = text("""
+OF_OBJECTS_AND_RECALLS = Statement(
+    """
     SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member,
            NULL AS reason, NULL AS by_operator
       FROM object_versions
@@ -76,7 +78,9 @@ OF_OBJECTS_AND_RECALLS = text("""
                     WHERE lifted.collection_id = :collection AND lifted.stix_id = made.stix_id
                       AND lifted.number > made.number AND lifted.act = 'lift')
              ORDER BY stix_id, member, number DESC) AS standing
-""")
+    """,
+    "stix_id form version_at date_added level version digest superseded_level newer_form_level member reason by_operator",
+)
 
 # Moves the kept levels of versions whose surroundings changed. Probes the primary key.
 RESTAND = text("""
@@ -101,7 +105,7 @@ async def of_objects_and_recalls(
     asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
     versions: list[StoredVersion] = []
     recalled: dict[str, list[StandingRecall]] = defaultdict(list)
-    for row in await connection.execute(OF_OBJECTS_AND_RECALLS, asked):
+    for row in await OF_OBJECTS_AND_RECALLS.on(connection, asked):
         if row.form is None:
             recall = StandingRecall(row.level, row.by_operator, row.date_added, row.version_at, row.reason)
             recalled[row.stix_id].append(recall)
