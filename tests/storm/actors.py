@@ -109,12 +109,14 @@ class Writer:
     number: int
     dice: Random
     largest: int = 60
+    envelopes: int | None = None
+    """How many it sends; None for as many as it can."""
     sent: list[Envelope] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
 
     async def write(self) -> None:
         """Send envelopes until it is over. Most are sent until they are acknowledged, some are given up."""
-        while not self.sky.over.is_set():
+        while not self.sky.over.is_set() and len(self.sent) != self.envelopes:
             seal = ipv4(value=f"10.{self.number}.{len(self.sent) // 256}.{len(self.sent) % 256}")
             size = self.dice.choice((1, 2, 5, 20, self.largest))
             body = json.dumps({"objects": [seal, *(self._object() for _ in range(size - 1))]})
@@ -159,6 +161,11 @@ class Writer:
         over["object_marking_refs"] = None if marking is None else [marking]
         over["description"] = "." * told.randrange(2000) + ("!" if self.dice.random() < 0.03 else "")
         return (indicator if of.startswith("indicator") else malware)(**over)
+
+
+def told(detail: dict[str, str]) -> Key:
+    """Give the version that a line of a status is about."""
+    return (detail["id"], "" if detail["id"].startswith("ipv4-addr") else detail["version"])
 
 
 def _id(number: int, above: int = 0) -> str:

@@ -39,7 +39,7 @@ async def test_nothing_is_lost_by_a_failover(tmp_path: Path, whose: str) -> None
     found, told = await rounds.with_failover(tmp_path, seed=2, whose=whose)
 
     assert found == [], told
-    assert told["since the failover"] > 100, told
+    assert told["since the failover"] > 10, told
 
 
 async def test_without_a_synchronous_standby_it_would_be(tmp_path: Path, whose: str) -> None:

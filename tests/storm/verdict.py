@@ -11,6 +11,7 @@ from uuid import UUID
 
 from taxii_server.domain.disclosures import microseconds, unpack
 from taxii_server.domain.timestamps import to_taxii
+from tests.storm.actors import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +92,7 @@ class Collection:
         ever = {row.shown for row in self.rows}
         sizes = {envelope.seal: envelope.size for envelope in sent}
         for status, (total, succeeded, failed, successes, failures) in self.statuses.items():
-            said = {_told(one) for one in json.loads(successes)}
+            said = {told(one) for one in json.loads(successes)}
             seal = next((of for of, version in said if not version), "")
             numbers = (len(json.loads(successes)), len(json.loads(failures)))
             if total != sizes.get(seal) or (succeeded, failed) != numbers:
@@ -107,7 +108,7 @@ class Collection:
         kept = self.statuses.get(UUID(status["id"]))
         if kept is None or kept[:2] != (envelope.size, len(successes)):
             yield f"status {status['id']} is not what was answered"
-        if lost := [one for one in successes if _told(one) not in ever]:
+        if lost := [one for one in successes if told(one) not in ever]:
             yield f"acknowledged and lost: {lost[:3]}"
 
     def _deletions(self, deletions: Sequence[Deletion]) -> Iterator[str]:
@@ -158,7 +159,3 @@ class Collection:
         received = Counter(map(tuple, poller.pages))
         if lacking := received - entered:
             yield f"{lacking.total()} of {received.total()} pages are not in the ledger"
-
-
-def _told(detail: dict[str, str]) -> Key:
-    return (detail["id"], "" if detail["id"].startswith("ipv4-addr") else detail["version"])

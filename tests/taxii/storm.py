@@ -1,15 +1,17 @@
-"""Writers and pollers at one collection at once, and what the pollers got of what the writers were told is stored."""
+"""Writers and pollers at one collection at once, and what the pollers got of what the writers were told is stored.
+
+Nothing goes wrong here but what concurrency does; `tests/storm` has the same actors where things are killed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from random import Random
+from typing import TYPE_CHECKING
 
-from tests.factories import indicator
+from tests.storm.actors import Poller, Sky, Writer, told
 from tests.taxii.alliance import TAXII
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    Key = tuple[str, str]
+    from tests.storm.actors import Key
 
 
 @dataclass
@@ -41,79 +43,56 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Storm:
-    """Where it blows, and how hard; writers and pollers are spread over the nodes."""
+    """Where it blows, and how hard; everybody asks one node now and another then."""
 
     nodes: Sequence[httpx.AsyncClient]
     path: str
     credentials: Callable[[int], dict[str, str]]
     writers: int = 4
     envelopes: int = 30
-    objects: int = 24
     seed: int = 1
 
     async def blow(self) -> Outcome:
         """Let two pollers go by `next` and two by `added_after` alone while the writers write; then compare."""
-        outcome = Outcome()
-        written = asyncio.Event()
+        # nobody takes anything away, so any other answer than yes counts
+        sky = Sky(self.nodes, passing=frozenset())
+        dice = Random(self.seed)
+        writers = [
+            Writer(
+                sky,
+                self.path,
+                self.path,
+                self.credentials(number) | {"Accept": TAXII},
+                number,
+                Random(dice.random()),
+                envelopes=self.envelopes,
+            )
+            for number in range(self.writers)
+        ]
+        pollers = [
+            Poller(
+                sky,
+                self.path,
+                self.path,
+                self.credentials(number),
+                clearance=4,
+                params={"match[version]": "all", "limit": str(37 + number)},
+                by_next=number < 2,
+                dice=Random(dice.random()),
+            )
+            for number in range(4)
+        ]
 
         async def write_all() -> None:
             try:
-                await asyncio.gather(*(self._write(number, outcome) for number in range(self.writers)))
+                await asyncio.gather(*(writer.write() for writer in writers))
             finally:
-                written.set()
+                sky.quiet.set()
 
-        async with asyncio.TaskGroup() as group:
-            pollers = [group.create_task(self._poll(written, by_next=number < 2, number=number)) for number in range(4)]
-            group.create_task(write_all())
-        outcome.polled = [poller.result() for poller in pollers]
-        return outcome
-
-    def _node(self, number: int) -> httpx.AsyncClient:
-        return self.nodes[number % len(self.nodes)]
-
-    async def _write(self, number: int, outcome: Outcome) -> None:
-        dice = random.Random(self.seed * 1000 + number)
-        for _ in range(self.envelopes):
-            # the writers share objects, so that versions of one come from all sides and out of order
-            objects = [self._object(dice) for _ in range(dice.randint(1, self.objects))]
-            answer = await self._node(number).post(
-                self.path,
-                json={"objects": objects},
-                headers=self.credentials(number) | {"Accept": TAXII, "Content-Type": TAXII},
-            )
-            if answer.status_code != 202:
-                outcome.failed.append(answer.text)
-                continue
-            outcome.acknowledged |= {(one["id"], one["version"]) for one in answer.json().get("successes", [])}
-
-    @staticmethod
-    def _object(dice: random.Random) -> dict[str, Any]:
-        second = dice.randint(0, 10**6)
-        modified = f"2024-05-{1 + second % 28:02}T{second % 24:02}:{second % 60:02}:{second // 7 % 60:02}.{second:06}Z"
-        return indicator(id=f"indicator--{UUID(int=dice.randint(1, 400), version=4)}", modified=modified)
-
-    async def _poll(self, written: asyncio.Event, *, by_next: bool, number: int) -> Counter[Key]:
-        counted: Counter[Key] = Counter()
-        after: str | None = None
-        following: str | None = None
-        while True:
-            # looked at before the poll: what was acknowledged by then must be in what is polled from here on
-            last_round = written.is_set()
-            query = {"match[version]": "all", "limit": str(37 + number)}
-            if after is not None and following is None:
-                query["added_after"] = after
-            if following is not None:
-                query["next"] = following
-            answer = await self._node(number).get(
-                self.path, params=query, headers=self.credentials(number) | {"Accept": TAXII}
-            )
-            assert answer.status_code == 200, answer.text
-            envelope = answer.json()
-            counted.update((one["id"], one["modified"]) for one in envelope.get("objects", []))
-            if envelope.get("objects"):
-                after = answer.headers["X-TAXII-Date-Added-Last"]
-            following = envelope.get("next") if by_next else None
-            if not envelope.get("objects"):
-                if last_round:
-                    return counted
-                await asyncio.sleep(0)
+        await asyncio.gather(write_all(), *(poller.poll() for poller in pollers))
+        statuses = [one.status for writer in writers for one in writer.sent if one.status is not None]
+        return Outcome(
+            {told(one) for status in statuses for one in status.get("successes", [])},
+            sky.strange,
+            [poller.counted for poller in pollers],
+        )

@@ -64,7 +64,7 @@ async def test_pollers_get_every_version_once_under_concurrent_writers(
     nodes: list[httpx.AsyncClient],
 ) -> None:
     """§3.5: by `next` and by `added_after` alone, none missed, none twice, with match[version]=all."""
-    outcome = await storm(fresh_exchange, nodes, envelopes=25).blow()
+    outcome = await storm(fresh_exchange, nodes, envelopes=20).blow()
 
     assert outcome.failed == []
     assert len(outcome.acknowledged) > 1000
