@@ -11,7 +11,7 @@ from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.disclosures import Recipient
 from taxii_server.domain.filters import Filter
 from taxii_server.domain.permissions import operator_readable
-from taxii_server.operations import objects
+from taxii_server.operations import reading
 from taxii_server.operations.ledger import Ledger
 from taxii_server.storage import alliance as stored
 from taxii_server.storage.engine import Database
@@ -33,9 +33,9 @@ async def _poll(url: str, endpoint: Endpoint, client: str) -> None:
             await connection.exec_driver_sql("SELECT member_id, id FROM clients WHERE client_id = %s", (client,))
         ).one()
     assert named is not None
-    asked = objects.Asked(endpoint, Filter(), None, Bounds(100, 10**6))
+    asked = reading.Asked(endpoint, Filter(), None, Bounds(100, 10**6))
     recipient = Recipient(row.member_id, row.id)
-    await objects.read_objects(database, ledger, operator_readable(named.collection), asked, recipient)
+    await reading.read_objects(database, ledger, operator_readable(named.collection), asked, recipient)
     await ledger.close()
     await database.close()
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from taxii_server.domain.access import Caller
     from taxii_server.domain.errors import NotAuthenticated
     from taxii_server.domain.filters import Filter
-    from taxii_server.operations.objects import Answer, Asked
+    from taxii_server.operations.reading import Answer, Asked
     from taxii_server.storage.engine import Database
 
 log = structlog.get_logger(__name__)

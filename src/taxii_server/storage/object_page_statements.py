@@ -1,12 +1,11 @@
 """The statements of `object_pages`, each whole; which index each walks stands above it.
 
-All end alike. `walked` is one past a page of the versions that the filter selects; the outer query numbers them and
-adds up their octets: what fits is served, and one row that doesn't fit is left in to say that there is more (row 2 is
-looked at in any case, since row 1 always fits). Casts give parameters their types where nothing else does.
+All end alike. `walked` is one past a page of the versions that the filter selects; the outer query numbers them and adds up
+their octets: what fits is served, and one row that doesn't is left in to say that there is more (row 2 is looked at in any
+case, since row 1 always fits). Casts give parameters their types where nothing else does.
 
-A page comes in a few rows and not in one for each version, which costs the server's processor two thirds less: each
-row has what begins within 128 KiB of bodies. Neither Postgres nor the driver then needs the whole page in one piece,
-for which both would hold on to a buffer. Rows come in any order, what is in them in the order of addition.
+A page comes in a few rows, each of what begins within 128 KiB of bodies. Neither Postgres nor the driver then needs it in
+one piece, for which both would hold on to a buffer. Rows come in any order, what is in them in the order of addition.
 
 | column | |
 | --- | --- |
@@ -16,12 +15,11 @@ for which both would hold on to a buffer. Rows come in any order, what is in the
 | `ids`, `forms`, `versions` | of each version, without `:bodies` |
 | `more` | whether a version matched that no longer fits |
 
-Late arrivals are looked for only if something is there that was added by `:added_after`: many clients begin at the
-epoch. Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
+Late arrivals are looked for only if something was added by `:added_after`: many clients begin at the epoch. Their NOT EXISTS
+ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
 
-`:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which
-differ in that `:since` is -infinity where the request named no such instant. `:forms` are the forms in question, all of
-them unless `:named`.
+`:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which is
+-infinity where the request named no such instant. `:forms` are the forms in question, all of them unless `:named`.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ from functools import partial
 
 from taxii_server.storage.hot import Statement
 
+_page_and_known = partial(Statement, columns="known bodies dates ids forms versions more")
 _page = partial(Statement, columns="bodies dates ids forms versions more")
-_page_of_objects = partial(Statement, columns="known bodies dates ids forms versions more")
 
 # The default view. Merges walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. Each level
 # is walked through what nobody supersedes (5), and through what is superseded only above the clearance, which is little. The
@@ -299,8 +297,7 @@ NEWEST_FORM_OF_TYPES = _page("""
      GROUP BY (octets - body_bytes) / 131072
 """)
 
-# Any mixture of first, last, every and exact versions, in any forms: judged version by version along the primary key,
-# by probes of the unique key.
+# Any mixture of first, last, every and exact versions, in any forms: judged along the primary key by probes of the unique key.
 PICKED = _page("""
     WITH walked AS (
         SELECT date_added, stix_id, form, version, body_bytes, body
@@ -351,7 +348,7 @@ PICKED = _page("""
 # The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
 # unique key, object by object (OFFSET 0 keeps Postgres from reading the whole key in its order), and compared side by
 # side; bodies are fetched by the primary key for those that fit.
-OF_OBJECTS = _page_of_objects("""
+OF_OBJECTS = _page_and_known("""
     WITH visible AS (
         SELECT date_added, stix_id, form, version_at, version, body_bytes,
                lead(form) OVER versions IS NULL AS is_last,

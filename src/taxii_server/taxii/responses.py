@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from taxii_server.domain.errors import TaxiiServerError
     from taxii_server.domain.statuses import Status
-    from taxii_server.operations.objects import Answer
+    from taxii_server.operations.reading import Answer
     from taxii_server.storage.object_pages import Page
     from taxii_server.taxii.queries import PageQuery
     from taxii_server.taxii.resources import Resource

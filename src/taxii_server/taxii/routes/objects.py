@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.disclosures import Recipient
-from taxii_server.operations import directory, objects
+from taxii_server.operations import directory, objects, reading
 from taxii_server.operations.envelopes import cut
 from taxii_server.storage.object_pages import Bounds
 from taxii_server.taxii import calls, responses
@@ -31,7 +31,7 @@ from taxii_server.web.media_types import check_content_type
 from taxii_server.web.request_log import note
 
 if TYPE_CHECKING:
-    from taxii_server.operations.objects import Answer
+    from taxii_server.operations.reading import Answer
     from taxii_server.taxii.calls import Service
     from taxii_server.web.describing import Component
 
@@ -49,10 +49,10 @@ def router(service: Service) -> APIRouter:
         calls.negotiate(request)
         query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
         bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
-        asked = objects.Asked(endpoint, query.want, query.position, bounds)
+        asked = reading.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
-        answer = await objects.read_objects(
+        answer = await reading.read_objects(
             service.database,
             service.ledger,
             where,
