@@ -21,7 +21,7 @@ def alliance(database_urls: DatabaseUrls) -> Iterator[Alliance]:
 
 @pytest.fixture
 async def db(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
-    database = Database(database_urls.server, connections=4)
+    database = Database(database_urls.server, connections=8)
     yield database
     await database.close()
 

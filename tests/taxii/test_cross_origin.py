@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from taxii_server.operations import objects
+from taxii_server.operations import reading
 from tests.factories import malware, stix_id
 from tests.taxii import laws
 from tests.taxii.alliance import GROUP, TAXII, exchange_on
@@ -92,7 +92,7 @@ async def test_a_listed_origin_reads_answers_and_errors(live: Live, monkeypatch:
     }
     tag = (await live.get(GROUP)).headers["etag"]
     answers[304] = await live.get(GROUP, headers=origin | {"If-None-Match": tag})
-    monkeypatch.setattr(objects, "read_objects", broken)
+    monkeypatch.setattr(reading, "read_objects", broken)
     answers[500] = await live.get(OBJECTS, headers=origin)
 
     for status, answer in answers.items():

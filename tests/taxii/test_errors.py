@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from taxii_server.app import create_app
 from taxii_server.domain import errors
-from taxii_server.operations import directory, objects
+from taxii_server.operations import directory, objects, reading
 from tests.auth.alliance import statements
 from tests.factories import envelope, malware, stix_id
 from tests.taxii.alliance import (
@@ -246,10 +246,10 @@ async def test_a_fault_is_500_and_tells_nothing_of_itself(
 ) -> None:
     """§3.6: a fixed sentence and the error's id, under which the log has the cause."""
 
-    async def broken(*_: object) -> NoReturn:
+    async def broken(*_: object, **__: object) -> NoReturn:
         raise fault("TXS-LEAK", [RuntimeError("TXS-LEAK")]) if fault is ExceptionGroup else fault("TXS-LEAK")
 
-    monkeypatch.setattr(objects, "read_objects", broken)
+    monkeypatch.setattr(reading, "read_objects", broken)
     with capture_logs() as logged:
         answer = await exchange.get(exchange.path("objects/"))
 
@@ -271,11 +271,11 @@ async def test_a_fault_is_500_and_tells_nothing_of_itself(
 async def test_after_a_fault_the_next_request_is_served(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """§3.6: a fault is of its request alone, in whichever operation, and its log line can be written."""
 
-    async def broken(*_: object) -> NoReturn:
+    async def broken(*_: object, **__: object) -> NoReturn:
         raise RuntimeError
 
     for module, name, path in (
-        (objects, "read_objects", f"{SCRATCH}manifest/"),
+        (reading, "read_objects", f"{SCRATCH}manifest/"),
         (directory, "collections", f"{GROUP}collections/"),
         (directory, "trust_groups", "/taxii2/"),
     ):
@@ -291,7 +291,7 @@ async def test_trouble_that_passes_is_503_and_says_when_to_come_back(
 ) -> None:
     """RFC 9110 §15.6.4: Retry-After in seconds, and a TAXII error all the same."""
 
-    async def broken(*_: object) -> NoReturn:
+    async def broken(*_: object, **__: object) -> NoReturn:
         raise trouble
 
     monkeypatch.setattr(objects, "add_objects", broken)

@@ -34,7 +34,7 @@ _HOLD = sql.SQL(
 )
 # A page is walked in the order that it is served in. Without statistics Postgres may believe that few rows match, and would
 # rather fetch them all by another index and sort them.
-_IN_ORDER = "SET LOCAL enable_sort = off"
+_IN_ORDER = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off"
 
 
 # the same for a lane, whose transaction is one of statements: these have parameters

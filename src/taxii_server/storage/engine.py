@@ -61,10 +61,10 @@ _LIMITS = (
 # Every statement of a request walks indexes from a few rows to a few others, whatever a table holds. Postgres would know
 # that from statistics, which it doesn't have of what was loaded a minute ago, and has of yesterday for a while: so it is
 # told. One plan a statement then serves all values, and none is planned twice on a connection.
-_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_incremental_sort")
+_WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
 _SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
 # of the lanes of what is read; pages are walked in the order that they are served in (`bounds`)
-_READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off"
+_READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off -c enable_incremental_sort=off"
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,

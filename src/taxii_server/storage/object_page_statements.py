@@ -29,6 +29,7 @@ from functools import partial
 from taxii_server.storage.hot import Statement
 
 _page = partial(Statement, columns="bodies dates ids forms versions more")
+_known = partial(Statement, columns="known bodies dates ids forms versions more")
 
 # The default view. Merges walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. Each level
 # is walked through what nobody supersedes (5), and through what is superseded only above the clearance, which is little. The
@@ -344,11 +345,9 @@ PICKED = _page("""
      GROUP BY (octets - body_bytes) / 131072
 """)
 
-# The same for some objects, and whether the caller sees any version of any of them. All their versions are found by the
-# unique key, object by object (OFFSET 0 keeps Postgres from reading the whole key in its order), and compared side by
-# side; bodies are fetched by the primary key for those that fit.
-OF_OBJECTS = Statement(
-    """
+# The same for some objects, and whether the caller sees any version of any. Their versions are found by the unique key, object by
+# object (OFFSET 0: not the whole key in its order), and compared side by side; bodies are fetched for those that fit.
+OF_OBJECTS = _known("""
     WITH visible AS (
         SELECT date_added, stix_id, form, version_at, version, body_bytes,
                lead(form) OVER versions IS NULL AS is_last,
@@ -398,6 +397,4 @@ OF_OBJECTS = Statement(
             WHERE nth <= 2 OR octets - body_bytes <= :page_bytes
             GROUP BY (octets - body_bytes) / 131072
            ) AS page ON true
-""",
-    "known bodies dates ids forms versions more",
-)
+""")
