@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from taxii_server.operations.validation import _Push
 from taxii_server.storage import clocks
 from taxii_server.taxii import description
 from taxii_server.taxii.description.parameters import INDICATOR, PUSHED, RECALLED
@@ -214,6 +215,10 @@ async def _validators(demo: Demo, patch: pytest.MonkeyPatch) -> httpx.Response:
     def broken(*_: object, **__: object) -> NoReturn:
         raise BrokenProcessPool
 
+    async def nothing(_: object) -> None:
+        """Leave all to the processes, as what is odd or large is."""
+
+    patch.setattr(_Push, "glance", nothing)
     patch.setattr(ProcessPoolExecutor, "submit", broken)
     return await _add(demo, shown("add_objects", TAXII, "one_indicator"))
 
