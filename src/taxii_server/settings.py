@@ -40,7 +40,7 @@ _HEADERS_OF_OTHERS = re.compile(
     r"accept.*|authorization|connection|content-.*|cookie|host|te|transfer-.*|x-forwarded-.*", re.IGNORECASE
 )
 # what commands take secrets from, and what `serve` tells its workers
-_NO_SETTINGS = {"TAXII_CLIENT_SECRET", "TAXII_TOKEN", "TAXII_WORKERS"}
+_NO_SETTINGS = {"TAXII_CLIENT_SECRET", "TAXII_TOKEN", "TAXII_WORKERS", "TAXII_WORKER_CONNECTIONS"}
 _WHAT_WOULD_BE_RIGHT = {
     "time_delta_parsing": "must be an ISO 8601 duration like PT15M, or a number of seconds",
     "int_parsing": "must be a whole number",

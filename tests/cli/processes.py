@@ -133,3 +133,17 @@ def running_demo() -> Iterator[Demo]:
             (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
             siem, tool = json.loads((data / "clients.json").read_text("utf-8"))
             yield Demo(url, (siem[0], siem[1]), (tool[0], tool[1]), said)
+
+
+def accepted_by(port: int, processes: set[int]) -> int:
+    """Find the process that holds the other end of a connection from this port of ours."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [inode] = [row[9] for row in rows if row[2].endswith(f":{port:04X}") and row[9] != "0"]
+    for process in processes:
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            try:
+                if str(descriptor.readlink()) == f"socket:[{inode}]":
+                    return process
+            except FileNotFoundError:  # closed meanwhile
+                continue
+    raise AssertionError("none of the workers holds the connection")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -22,7 +21,7 @@ from taxii_server.operations.clients import IssuedClient
 from taxii_server.storage.engine import Database
 from tests.auth.issuer import Issuer, running
 from tests.cli.conftest import ALLIANCE
-from tests.cli.processes import taxii_server
+from tests.cli.processes import accepted_by, taxii_server
 from tests.taxii.alliance import TAXII, basic
 
 if TYPE_CHECKING:
@@ -117,20 +116,6 @@ def meet(served: Served, processes: set[int]) -> None:
         if served.workers.keys() == processes:
             return
     pytest.fail(f"{MOST_CONNECTIONS} connections met only {sorted(served.workers)} of {sorted(processes)}")
-
-
-def accepted_by(port: int, processes: set[int]) -> int:
-    """Find the process that holds the other end of a connection from this port of ours."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    [inode] = [row[9] for row in rows if row[2].endswith(f":{port:04X}") and row[9] != "0"]
-    for process in processes:
-        for descriptor in Path(f"/proc/{process}/fd").iterdir():
-            try:
-                if str(descriptor.readlink()) == f"socket:[{inode}]":
-                    return process
-            except FileNotFoundError:  # closed meanwhile
-                continue
-    raise AssertionError("none of the workers holds the connection")
 
 
 Take = Callable[[Served, IssuedClient, str], Awaitable[object]]

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final
 
 import structlog
@@ -26,9 +27,11 @@ from taxii_server.domain.errors import OperatorError
 from taxii_server.operations import replica_check
 from taxii_server.web import logs
 from taxii_server.web.bounded_http import BoundedHttp
+from taxii_server.web.doors import COUNTS, Counts, FairLoop
 
 log = structlog.get_logger(__name__)
 
+_FAIR_LOOP: Final = f"{FairLoop.__module__}:{FairLoop.__qualname__}"
 _APP: Final = "taxii_server.app:from_environment"
 _GRACE: Final = 7  # seconds for requests under way; last words and leaving take two more, and Docker kills after ten
 _KEEP_ALIVE: Final = 75  # longer than proxies keep a connection, so that they are the ones to close it
@@ -159,11 +162,14 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
         stack.enter_context(
             metrics.listening(here.settings.metrics_host, here.settings.metrics_port, listening.workers)
         )
-        stack.enter_context(_environment(here, public_url, listening.workers))
+        counts = Path(stack.enter_context(TemporaryDirectory(prefix="taxii-server-")), "connections")
+        Counts.prepare(counts, listening.workers)
+        stack.enter_context(_environment(here, public_url, listening.workers, counts))
         config = uvicorn.Config(
             _APP,
             factory=True,
             workers=listening.workers,
+            loop=_FAIR_LOOP if listening.workers > 1 else "auto",
             http=BoundedHttp,
             ws="none",
             lifespan="on",
@@ -202,7 +208,7 @@ def run_server(here: Place, listening: Listening, on_ready: Callable[[str], None
 
 
 @contextmanager
-def _environment(here: Place, public_url: str, workers: int) -> Iterator[None]:
+def _environment(here: Place, public_url: str, workers: int, counts: Path) -> Iterator[None]:
     """What the application reads, in this process or a worker's."""
     before = dict(os.environ)
     os.environ.update(
@@ -211,6 +217,7 @@ def _environment(here: Place, public_url: str, workers: int) -> Iterator[None]:
         TAXII_PUBLIC_URL=public_url,
         TAXII_WORKERS=str(workers),
     )
+    os.environ[COUNTS] = str(counts)
     os.environ.pop("TAXII_MIGRATION_DATABASE_URL", None)  # no business of what faces the network
     if here.embedded:
         # `demo` has a database of its own whatever the settings name, and that one has no replicas

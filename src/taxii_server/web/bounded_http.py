@@ -19,6 +19,8 @@ from taxii_server.web.bodies import LEAST_RATE
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 MOST_OCTETS_BETWEEN_BODIES: Final = 2 * 1024 * 1024
@@ -50,6 +52,10 @@ def _ending_in_order(app: ASGI3Application) -> ASGI3Application:
     return ended
 
 
+def _nobody_asks() -> None:
+    pass
+
+
 class BoundedHttp(HttpToolsProtocol):
     """Closes connections that cost more than any honest one."""
 
@@ -66,6 +72,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._stall: Handle | None = None
         self._rest: Handle | None = None
         self._octets_of_rest = 0
+        self.when_left: Callable[[], None] = _nobody_asks
+        """Called when the connection was lost."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -77,6 +85,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_is_here()
         self._rest_is_here()
         self._reader_goes_on()
+        self.when_left()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
