@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
@@ -223,7 +223,7 @@ class Identifier:
             if not found.certificate_held:
                 raise NotAuthenticated("token is bound to a certificate that is not its client's any more")
         credential = "token" if claims.certificate is None else "bound token"
-        return replace(_called(found, claims.rights, shown, credential), token=unverified.presented)
+        return _called(found, claims.rights, shown, credential, unverified.presented)
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
         await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token, shown.thumbprint))
@@ -241,7 +241,7 @@ class Identifier:
             raise
         rights = self._outside.verify(token, key)
         credential = "outside token" if token.certificate is None else "bound outside token"
-        return replace(_called(found, rights, shown, credential), token=token.presented)
+        return _called(found, rights, shown, credential, token.presented)
 
 
 def challenges(authorization: str) -> tuple[str, ...]:
@@ -307,20 +307,22 @@ def _bound(certificate: bytes, shown: Shown) -> None:
         raise NotAuthenticated("token is bound to another certificate")
 
 
-def _called(found: Found, allowed: frozenset[Right], shown: Shown, credential: str) -> Caller:
+def _called(
+    found: Found, allowed: frozenset[Right], shown: Shown, credential: str, token: Presented | None = None
+) -> Caller:
     """Put together caller and place, the client's rights narrowed to those of its credential."""
-    principal = _admitted(found, shown)
     return Caller(
-        replace(principal, rights=principal.rights & allowed),
+        _admitted(found, shown, allowed),
         found.place,
+        token=token,
         certificate=shown.thumbprint if found.certificate_held else None,
         credential=credential,
         asked_at=found.asked_at,
     )
 
 
-def _admitted(found: Found, shown: Shown) -> Principal:
-    """Give the client as it was issued, if it and its member are in good standing and it shows what it must."""
+def _admitted(found: Found, shown: Shown, allowed: frozenset[Right] = BOTH) -> Principal:
+    """Give the client as it was issued, but for rights that it isn't allowed now, if it and its member are in good standing and it shows what it must."""
     client = found.client
     if client is None:
         raise NotAuthenticated("unknown client")
@@ -341,7 +343,7 @@ def _admitted(found: Found, shown: Shown) -> Principal:
         member=client.member,
         member_slug=client.member_slug,
         quota=client.quota,
-        rights=client.rights,
+        rights=client.rights & allowed,
         collections=client.collections,
     )
 

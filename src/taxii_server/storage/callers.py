@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -276,7 +277,7 @@ def _client(row: Any) -> KnownClient | None:
     return KnownClient(
         id=row.client,
         client_id=row.client_id,
-        rights=frozenset(map(Right, row.client_rights)),
+        rights=_rights(*row.client_rights),
         collections=None if row.client_collections is None else frozenset(row.client_collections),
         revoked=row.client_revoked,
         expired=row.client_expired,
@@ -335,15 +336,30 @@ def _collection(row: Any, trust_group_id: UUID) -> Collection:
 
 def policy_of(row: Any) -> Policy:
     """Read what a collection asks of what is added to it off a row that has its columns."""
-    return Policy(
-        validation=Validation(row.validation),
-        ceiling=Level(row.ceiling),
-        unmarked_level=Level(row.unmarked_level),
-        unmarked_refused=row.unmarked_refused,
-        owner_only=row.owner_only,
-        attribution=Attribution(row.attribution),
+    return _policy(
+        row.validation, row.ceiling, row.unmarked_level, row.unmarked_refused, row.owner_only, row.attribution
     )
 
 
+# there are a few of either in an alliance, and they are put together on every request
+@lru_cache(maxsize=1024)
+def _policy(
+    validation: str, ceiling: int, unmarked_level: int, unmarked_refused: bool, owner_only: bool, attribution: str
+) -> Policy:
+    return Policy(
+        validation=Validation(validation),
+        ceiling=Level(ceiling),
+        unmarked_level=Level(unmarked_level),
+        unmarked_refused=unmarked_refused,
+        owner_only=owner_only,
+        attribution=Attribution(attribution),
+    )
+
+
+@cache
+def _rights(*names: str) -> frozenset[Right]:
+    return frozenset(map(Right, names))
+
+
 def _grant(row: Any) -> Grant:
-    return Grant(rights=frozenset(map(Right, row.grant_rights)), clearance=Level(row.clearance))
+    return Grant(rights=_rights(*row.grant_rights), clearance=Level(row.clearance))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -12,11 +13,18 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
+# made once: to make one takes as long as to use it
+_ENCODER = json.JSONEncoder(default=repr)
+
+
+def _written(line: object, **_: object) -> str:
+    return _ENCODER.encode(line)
+
+
 def configure(log_format: Literal["console", "json"] | None, level: str) -> None:
     """Set logging up for this process, ours and the libraries'. Without a format: colours if stderr is a terminal."""
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -24,7 +32,7 @@ def configure(log_format: Literal["console", "json"] | None, level: str) -> None
     rendering: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_written)]
     )
     structlog.configure(
         processors=[*shared, *rendering],
