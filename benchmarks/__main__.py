@@ -13,6 +13,7 @@ ratios: the figures are those of this machine in this minute.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import itertools
 import os
 from pathlib import Path
@@ -98,6 +99,23 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
                     report.add(what, floor, "floor")
 
 
+async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
+    """Nothing new, 16 clients, by itself and while one connection pushes envelopes of 1,000 into the strict collection."""
+    path, tokens = here.path("structural"), await here.tokens()
+    _, _, now = await measures.sync(here.target.as_(here.basic(0)), path, 1000)
+    pollers = [here.target.as_(one) for one in tokens[:16]]
+    # more than can be pushed meanwhile
+    source = objects.envelopes(objects.objects(next(seeds), kinds=_MIXED), 1000)
+    bodies = list(itertools.islice(source, int(seconds * 20)))
+    report.add("poll with 0 new objects beside no push", await measures.poll(pollers, path, now, 0, seconds))
+    pushing = asyncio.create_task(measures.push([here.target.as_(here.basic(1))], here.path("strict"), bodies, 1000))
+    figures = await measures.poll(pollers, path, now, 0, seconds)
+    assert not pushing.done()
+    pushing.cancel()
+    await asyncio.wait([pushing])
+    report.add("poll with 0 new objects beside a push of 1,000", figures)
+
+
 async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float, envelopes: int = 92) -> None:
     """What can be asked of any TAXII 2.1 server, by the same client; `push strict` is its own idea of strict."""
     source = objects.objects(next(seeds), kinds=_MIXED)
@@ -131,6 +149,7 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
         await sync(report, here, reader)
     if "poll" in asked.only:
         await poll(report, here, seeds, 10 if asked.full else 3)
+        await poll_beside_a_push(report, here, seeds, 10 if asked.full else 3)
     if "manifest" in asked.only:
         page = here.path("structural").replace("/objects/", "/manifest/") + "?limit=1000"
         report.add("manifest in pages of 1,000, 1 client", await measures.repeated([reader], page, 3 * scale))

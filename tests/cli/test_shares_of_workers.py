@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -16,8 +18,6 @@ import pytest
 from tests.cli.processes import accepted_by, taxii_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -72,3 +72,33 @@ def test_each_has_its_share(module_database_urls: DatabaseUrls, tmp_path: Path) 
         [replacement] = workers - set(others)
         shares = Counter(opened(EACH).values())
         assert shares[replacement] >= EACH - 2
+
+
+def test_without_descriptors_connections_wait(module_database_urls: DatabaseUrls, tmp_path: Path) -> None:
+    """A worker that may open no more files takes the next connection when another has gone, and goes on meanwhile."""
+    settings = {
+        "TAXII_DATABASE_URL": module_database_urls.server,
+        "TAXII_SECRET_KEY": "k" * 32,
+        "TAXII_METRICS_PORT": "0",
+        "TAXII_DATA_DIR": str(tmp_path),
+        "TAXII_VALIDATOR_PROCESSES": "1",
+    }
+    with (
+        taxii_server("serve", "--port", "0", "--workers", "2", cwd=tmp_path, settings=settings) as process,
+        ExitStack() as stack,
+    ):
+        said = process.wait_for("Application startup complete", times=2)
+        [url] = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+        place = urlsplit(url)
+        workers = [int(number) for number in re.findall(r"Started server process \[(\d+)\]", said)]
+        for worker in workers:
+            used = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 8, used + 8))
+        held = [
+            stack.enter_context(socket.create_connection((place.hostname, place.port), timeout=60)) for _ in range(24)
+        ]
+        process.wait_for("connections_wait")
+        for one in held:
+            one.close()
+        connected(url, stack)
+        assert all(Path(f"/proc/{worker}").exists() for worker in workers)

@@ -15,6 +15,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+import structlog
 import uvloop
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+log = structlog.get_logger(__name__)
+
 COUNTS: Final = "TAXII_WORKER_CONNECTIONS"
 """Names the file of counts to workers; nothing that an operator sets."""
 
 _COUNT: Final = struct.Struct("=q")
 _MOMENT: Final = 0.002  # seconds until it is looked whether the connection is still there
 _MOST_MOMENTS: Final = 5
+_OUT_OF_ROOM: Final = 1.0
 # what one worker takes before it looks after its requests again
 _AT_ONCE: Final = 8
 
@@ -118,8 +122,7 @@ class Door:
     def _look(self) -> None:
         if self._counts.most() and self._moments < _MOST_MOMENTS:
             self._moments += 1
-            self._loop.remove_reader(self._listening)
-            self._later = self._loop.call_later(_MOMENT, self._look_again)
+            self._pause(_MOMENT)
             return
         self._moments = 0
         for _ in range(_AT_ONCE):
@@ -127,12 +130,21 @@ class Door:
                 taken, _address = self._listening.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
+            except OSError as error:
+                # no descriptor or no memory left: it waits where it is until others have gone
+                log.warning("connections_wait", reason=os.strerror(error.errno or 0))
+                self._pause(_OUT_OF_ROOM)
+                return
             taken.setblocking(False)
             greeting = self._loop.create_task(self._greet(taken, _Held(self._counts)))
             self._greeting.add(greeting)
             greeting.add_done_callback(self._greeting.discard)
             if self._counts.most():
                 return
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening)
+        self._later = self._loop.call_later(seconds, self._look_again)
 
     def _look_again(self) -> None:
         self._later = None
@@ -176,4 +188,10 @@ class FairLoop(uvloop.Loop):
         path, listening = os.environ.get(COUNTS), options.get("sock")
         if path is None or listening is None:
             return await super().create_server(protocol_factory, *more, **options)
-        return Door(self, protocol_factory, listening, options.get("ssl"), Counts(path))
+        try:
+            counts = Counts(path)
+        except (OSError, RuntimeError) as error:
+            # a share is worth less than a server
+            log.warning("connections_not_shared_out", reason=str(error))
+            return await super().create_server(protocol_factory, *more, **options)
+        return Door(self, protocol_factory, listening, options.get("ssl"), counts)
