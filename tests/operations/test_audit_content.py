@@ -307,11 +307,14 @@ async def test_a_server_at_work_is_no_flaw(fresh_database_urls: DatabaseUrls, ro
     judges = Validators(1, max_object_length=1 << 20)
     await alliance.apply(db, alliance_file.parse(FILE))
     done = asyncio.Event()
+    # so much for each look, or what there is to look at would grow faster than it is looked at
+    work = asyncio.Semaphore(6)
     recalled = 0
 
     async def working(name: str) -> None:
         nonlocal recalled
         while not done.is_set():
+            await work.acquire()
             some = [ipv4(id=f"ipv4-addr--{uuid4()}") for _ in range(5)]
             await transfer.import_objects(
                 db, judges, collection=name, member="north-bank", file=BytesIO(envelope(*some))
@@ -326,7 +329,11 @@ async def test_a_server_at_work_is_no_flaw(fresh_database_urls: DatabaseUrls, ro
         async with asyncio.timeout(120):
             while len(found) < rounds or recalled < 3 * rounds:
                 found.append(await audit.verify(other, content=True))
+                for _ in range(6):
+                    work.release()
         done.set()
+        for _ in range(3):
+            work.release()
     found.append(await audit.verify(other, content=True))
     judges.close()
     for one in (db, other):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice, product
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from taxii_server.domain.access import Readable
+from taxii_server.domain.access import Readable, Whole
 from taxii_server.domain.stix_versions import Version
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import bounds, object_pages
 from taxii_server.storage import object_page_statements as statements
+from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.hot import Statement
 from tests.auth.alliance import BOTH
 from tests.taxii import laws
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from taxii_server.domain.access import Proof
     from taxii_server.storage.embedded import DatabaseUrls
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +316,12 @@ async def test_each_condition_on_the_clearance_would_be_missed(
     so pages are read here as by somebody whom nothing is above.
     """
     mutant, condition = without(name, number)
+    read = Database.read
+
+    def wholly(database: Database, where: Proof | None = None) -> AbstractAsyncContextManager[Connection]:
+        return read(database, Whole(where.collection_id) if isinstance(where, Readable) else where)
+
+    monkeypatch.setattr(Database, "read", wholly)
     monkeypatch.setattr(object_pages, "held_to", lambda where: bounds.held_to(Readable(where.collection_id, Level.RED)))
     monkeypatch.setattr(statements, name, mutant)
     random = Random(1)

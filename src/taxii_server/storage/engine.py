@@ -63,8 +63,9 @@ _LIMITS = (
 # told. One plan a statement then serves all values, and none is planned twice on a connection.
 _WALKING = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
 _SESSION = " ".join((_LIMITS, "-c plan_cache_mode=force_generic_plan", *(f"-c {one}=off" for one in _WALKING)))
-# of the lanes of what is read; pages are walked in the order that they are served in (`bounds`)
-_READ_ONLY = "-c default_transaction_read_only=on -c enable_sort=off -c enable_incremental_sort=off"
+# Of the lanes of what is read; pages are walked in the order that they are served in (`bounds`). Said when the connection is there:
+# among its options, `target_session_attrs=read-write` would take a server for one that takes no writes.
+_READ_ONLY = "SET default_transaction_read_only = on; SET enable_sort = off; SET enable_incremental_sort = off"
 # A database host that vanished without a word is noticed within half a minute, not when the kernel gives up.
 _KEEPALIVE = {
     "keepalives_idle": 15,
@@ -161,12 +162,14 @@ class Database:
         with _trouble(), _timed():
             await self._committing.ask(steps)
 
-    async def _connect(self, patience: float, more: str = "") -> silence.BoundedConnection:
+    async def _connect(self, patience: float, first: str | None = None) -> silence.BoundedConnection:
         arguments, options = self.engine.dialect.create_connect_args(self.engine.url)
         ours = _connecting(patience)
-        ours["options"] = f"{ours['options']} {more}"
         connect: silence.Opener = ours.pop("async_creator_fn")
-        return await connect(*arguments, **{**options, **ours}, autocommit=True)
+        connection = await connect(*arguments, **{**options, **ours}, autocommit=True)
+        if first is not None:
+            await connection.execute(first.encode())
+        return connection
 
     async def close(self) -> None:
         """Close all connections."""
