@@ -23,6 +23,6 @@ def router(service: Service) -> APIRouter:
     # the framework tries one after the other, and this is what nearly everybody asks for
     often = next(route for route in whole.routes if isinstance(route, TaxiiRoute) and route.name == "get_objects")
     first = copy(often)
-    first.include_in_schema = False
+    first.include_in_schema, first.openapi_extra = False, None
     whole.routes.insert(0, first)
     return whole
