@@ -1,6 +1,7 @@
 """A small alliance in the database, made by plain rows, and a count of the statements a test causes."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,7 @@ from taxii_server.storage.embedded import DatabaseUrls
 from taxii_server.storage.engine import Connection, Database
 from taxii_server.storage.hot import Step
 from taxii_server.storage.lanes import Lane
+from taxii_server.storage.pipeline import Rows
 
 BOTH = ("read", "write")
 
@@ -232,7 +234,7 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN "):
             sent.append(statement)
 
-    async def run(connection: Connection, *steps: Step) -> held.Rows:
+    async def run(connection: Connection, *steps: Step) -> Rows:
         if not isinstance(db, Database) or connection.engine is db.engine:
             sent.extend(step.statement.text for step in steps)
         return await untold_run(connection, *steps)
@@ -240,13 +242,12 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
     untold_run = held.run
     held.run = run
 
-    def send(lane: Lane, step: Step) -> None:
-        if step.statement is not bounds.HELD:
-            sent.append(step.statement.text)
-        untold(lane, step)
+    def send(lane: Lane, steps: Sequence[Step]) -> asyncio.Future[Rows]:
+        sent.extend(step.statement.text for step in steps if step.statement is not bounds.HELD)
+        return untold_send(lane, steps)
 
-    untold = Lane._send
-    Lane._send = send  # type: ignore[assignment,method-assign]
+    untold_send = Lane.send
+    Lane.send = send  # type: ignore[assignment,method-assign]
     target = db.engine.sync_engine if isinstance(db, Database) else db
     event.listen(target, "before_cursor_execute", note)
     try:
@@ -254,4 +255,4 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
     finally:
         event.remove(target, "before_cursor_execute", note)
         held.run = untold_run
-        Lane._send = untold  # type: ignore[method-assign]
+        Lane.send = untold_send  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from taxii_server.storage.engine import Connection, Database
     from taxii_server.storage.hot import Step
+    from taxii_server.storage.pipeline import Rows
 
 BIG: Final = UUID("00000000-0000-4000-8000-00000000000b")
 OTHER: Final = UUID("00000000-0000-4000-8000-00000000000c")
@@ -97,7 +98,7 @@ def sent(database: Database) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
         if not statement.startswith("BEGIN "):
             collected.append((statement, parameters))
 
-    async def run(connection: Connection, *steps: Step) -> held.Rows:
+    async def run(connection: Connection, *steps: Step) -> Rows:
         for step in steps:
             written = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", step.statement.text)
             collected.append((written, dict(zip(step.statement.names, step.values, strict=True))))

@@ -36,6 +36,7 @@ QUOTIENT = Statement("SELECT 1 / CAST(:number AS integer) AS quotient", "quotien
 SLEEP = Statement("SELECT 1 AS one FROM pg_sleep(CAST(:seconds AS double precision))", "one")
 BACKEND = Statement("SELECT pg_backend_pid() AS pid", "pid")
 SETTING = Statement("SELECT current_setting('taxii.clearance', true) AS clearance", "clearance")
+FAR = Statement("SELECT timestamptz '200000-01-01Z' AS far", "far")
 SHARED = Statement("SELECT count(*) AS versions FROM object_versions", "versions")
 # what a lane reads is read in a READ ONLY transaction, and it writes where it commits
 NOTE = Statement("INSERT INTO lane_notes (place) VALUES (CAST(:place AS integer))")
@@ -101,6 +102,36 @@ async def test_a_failure_is_one_request_s_own(single: Database) -> None:
     assert isinstance(answers[1], DivisionByZero)
     assert isinstance(answers[3], InvalidTextRepresentation)
     assert await backend(single) != before
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+async def test_what_can_t_be_sent_is_its_request_s_trouble(single: Database, text: str) -> None:
+    """Nothing of it goes out: not the steps before it either, which the next request would find done for it."""
+    before = await backend(single)
+    where = Readable(uuid4(), Level.RED)
+    answers = await asyncio.gather(
+        echo(single, 1),
+        single.ask(held_to(where), ECHO.step({"number": 2, "text": text})),
+        single.ask(SETTING.step({})),
+        backend(single),
+        return_exceptions=True,
+    )
+
+    assert isinstance(answers[1], psycopg.DataError | UnicodeError)
+    assert (answers[0], answers[3]) == ((1, None), before)
+    assert next(iter(answers[2][0])) in {"", None}  # type: ignore[index]
+
+
+async def test_what_can_t_be_read_is_its_request_s_trouble(single: Database) -> None:
+    """Python has no instant that far away; who waits is told, and the others have theirs."""
+    before = await backend(single)
+    async with asyncio.timeout(_MUCH_LATER):
+        answers = await asyncio.gather(
+            single.ask(FAR.step({})), echo(single, 1), backend(single), return_exceptions=True
+        )
+
+    assert isinstance(answers[0], psycopg.DataError)
+    assert list(answers[1:]) == [(1, None), before]
 
 
 async def test_a_statement_after_one_that_failed_is_not_run(single: Database) -> None:

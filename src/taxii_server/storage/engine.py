@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from taxii_server.domain.access import Proof
     from taxii_server.storage.hot import Step
+    from taxii_server.storage.pipeline import Rows
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +153,7 @@ class Database:
                 await held.tell(connection, "COMMIT")
                 driver.patience = driver.usual
 
-    async def ask(self, *steps: Step) -> lanes.Rows:
+    async def ask(self, *steps: Step) -> Rows:
         """Run hot statements in a READ ONLY transaction of their own; give the rows of the last one."""
         with _trouble(), _timed():
             return await self._reading.ask(steps)

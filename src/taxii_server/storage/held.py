@@ -6,29 +6,25 @@ take ten times as long for a statement as this does. Everything else may be done
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from psycopg import Error, OperationalError
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import error_from_result
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
 from psycopg.waiting import Ready, Wait
 
+from taxii_server.storage import pipeline
 from taxii_server.storage.silence import BoundedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from psycopg.abc import PQGen
-    from psycopg.abc import Transformer as Adapted
     from psycopg.pq.abc import PGconn, PGresult
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from taxii_server.storage.hot import Step
-
-Rows = list[Any]
-
-_ANSWERED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
+    from taxii_server.storage.pipeline import Rows
 
 
 async def run(connection: AsyncConnection, *steps: Step) -> Rows:
@@ -38,25 +34,20 @@ async def run(connection: AsyncConnection, *steps: Step) -> Rows:
         psycopg.Error: as the first one does that fails; those after it were not run.
     """
     driver = _driver_of(connection)
-    pgconn = driver.pgconn
     adapted = Transformer(driver)
+    ready = pipeline.written(adapted, steps)
 
     def send() -> None:
-        pgconn.enter_pipeline_mode()
-        for step in steps:
-            _send(driver, adapted, step)
-        pgconn.pipeline_sync()
+        driver.pgconn.enter_pipeline_mode()
+        pipeline.send(driver, ready)
 
     results = await _answers(connection, driver, send)
-    pgconn.exit_pipeline_mode()
-    for result in results:
-        if result.status not in _ANSWERED:
-            # what was to be prepared after it wasn't
-            driver.prepared.clear()
-            raise error_from_result(result)
-    last = results[-1]
-    adapted.set_pgresult(last)
-    return adapted.load_rows(0, last.ntuples, steps[-1].statement.row)
+    driver.pgconn.exit_pipeline_mode()
+    if (failure := pipeline.failure(results)) is not None:
+        # what was to be prepared after it wasn't
+        driver.prepared.clear()
+        raise failure
+    return pipeline.rows(adapted, steps[-1].statement, results[-1])
 
 
 async def forget(connection: AsyncConnection) -> None:
@@ -75,9 +66,8 @@ async def tell(connection: AsyncConnection, message: str) -> None:
     def send() -> None:
         driver.pgconn.send_query(message.encode())
 
-    for result in await _answers(connection, driver, send):
-        if result.status not in _ANSWERED:
-            raise error_from_result(result)
+    if (failure := pipeline.failure(await _answers(connection, driver, send))) is not None:
+        raise failure
 
 
 def _driver_of(connection: AsyncConnection) -> BoundedConnection:
@@ -102,19 +92,6 @@ async def _answers(connection: AsyncConnection, driver: BoundedConnection, send:
             # nor shall this one, nor a rollback be tried on it
             await connection.invalidate()
         raise
-
-
-def _send(driver: BoundedConnection, adapted: Adapted, step: Step) -> None:
-    statement = step.statement
-    name = driver.prepared.get(statement)
-    if name is None:
-        # never the same one again: those before it may be there still, or not
-        driver.names += 1
-        name = driver.prepared[statement] = b"held_%d" % driver.names
-        driver.pgconn.send_prepare(name, statement.numbered)
-    # as text, whose type is the one that the statement gives the parameter
-    values = adapted.dump_sequence(step.values, [PyFormat.TEXT] * len(step.values))
-    driver.pgconn.send_query_prepared(name, values)
 
 
 def _exchange(pgconn: PGconn) -> PQGen[list[PGresult]]:

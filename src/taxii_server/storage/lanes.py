@@ -15,13 +15,14 @@ import asyncio
 from collections import deque
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import Error, OperationalError
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import error_from_result
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
+from taxii_server.storage import pipeline
+from taxii_server.storage.pipeline import Rows
 from taxii_server.storage.silence import Silent
 
 if TYPE_CHECKING:
@@ -29,16 +30,13 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from taxii_server.storage.hot import Statement, Step
+    from taxii_server.storage.hot import Step
     from taxii_server.storage.silence import BoundedConnection
-
-Rows = list[Any]
 
 WAIT: Final = 5.0
 """Seconds that a request waits at most for those before it on its lane, as it would for a connection of the pool."""
 
 _LOOK: Final = 1.0  # seconds at most between two looks at who has waited for too long
-_ANSWERED: Final = {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}
 
 
 class Busy(Exception):
@@ -67,7 +65,6 @@ class Lane:
         self._socket = self._pgconn.socket
         self._loop = asyncio.get_running_loop()
         self._under_way: deque[_Request] = deque()
-        self._prepared: dict[Statement, bytes] = {}
         self._adapted = Transformer(connection)
         self._look: asyncio.TimerHandle | None = None
         self._writing = False
@@ -90,9 +87,13 @@ class Lane:
         answer: asyncio.Future[Rows] = self._loop.create_future()
         request = _Request(steps, answer, self._loop.time())
         try:
-            for step in steps:
-                self._send(step)
-            self._pgconn.pipeline_sync()
+            ready = pipeline.written(self._adapted, steps)
+        except (Error, UnicodeError) as error:
+            answer.set_exception(error)
+            return answer
+        try:
+            # the answer as Postgres has it: octets as text would be twice as many
+            pipeline.send(self._connection, ready, Format.BINARY)
         except Error as error:
             answer.set_exception(error)
             self.close(OperationalError("the connection was lost"))
@@ -115,17 +116,6 @@ class Lane:
         self._pgconn.finish()
         while self._under_way:
             _fail(self._under_way.popleft().answer, reason or OperationalError("the connection was closed"))
-
-    def _send(self, step: Step) -> None:
-        statement = step.statement
-        name = self._prepared.get(statement)
-        if name is None:
-            name = self._prepared[statement] = b"hot_%d" % len(self._prepared)
-            self._pgconn.send_prepare(name, statement.numbered)
-        # as text, whose type is the one that the statement gives the parameter
-        values = self._adapted.dump_sequence(step.values, [PyFormat.TEXT] * len(step.values))
-        # the answer as Postgres has it: octets as text would be twice as many
-        self._pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
 
     def _flush(self) -> None:
         try:
@@ -173,7 +163,7 @@ class Lane:
         if self._under_way:
             # its turn has come only now
             self._under_way[0].since = self._loop.time()
-        failure = _failure(request)
+        failure = pipeline.failure(request.results)
         if failure is not None:
             # it may be that Postgres did not prepare what would be taken for prepared from now on
             self.retired = True
@@ -181,9 +171,12 @@ class Lane:
             return
         if request.answer.done():
             return
-        statement, result = request.steps[-1].statement, request.results[-1]
-        self._adapted.set_pgresult(result)
-        request.answer.set_result(self._adapted.load_rows(0, result.ntuples, statement.row))
+        try:
+            rows = pipeline.rows(self._adapted, request.steps[-1].statement, request.results[-1])
+        except (Error, ValueError, OverflowError) as error:
+            request.answer.set_exception(error)
+        else:
+            request.answer.set_result(rows)
 
     def _look_after(self) -> None:
         now = self._loop.time()
@@ -260,13 +253,8 @@ class Lanes:
         return lane
 
 
-def _failure(request: _Request) -> Error | None:
-    failed = next((result for result in request.results if result.status not in _ANSWERED), None)
-    return None if failed is None else error_from_result(failed)
-
-
 def _reason(request: _Request) -> Error:
-    return _failure(request) or OperationalError("the connection was lost")
+    return pipeline.failure(request.results) or OperationalError("the connection was lost")
 
 
 def _fail(answer: asyncio.Future[Rows], reason: Exception) -> None:
