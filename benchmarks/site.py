@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -125,6 +126,13 @@ def running(
         with psycopg.connect(owner) as connection:
             started_by = _parent(connection.info.backend_pid)
         yield Site(Target(url), owner, _superuser(urls), pid, started_by, issued, environment)
+
+
+def versions(here: Site) -> dict[str, str]:
+    """Tell what was measured."""
+    with psycopg.connect(here.database) as connection:
+        [postgres] = connection.execute("SHOW server_version").fetchone() or [""]
+    return {"server": metadata.version("taxii-server"), "PostgreSQL": postgres}
 
 
 @contextmanager
