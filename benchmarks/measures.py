@@ -27,6 +27,8 @@ Figures = dict[str, float]
 
 _NEXT = re.compile(rb'"next":\s*"([^"]+)"')
 _EDGE = 4096
+EPOCH = "1970-01-01T00:00:00.000000Z"
+"""In the only form that some take."""
 _INSERT = """
     INSERT INTO {table} (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level,
                          marked, superseded_level, newer_form_level, member, client, status_id, body)
@@ -91,7 +93,7 @@ async def push(
 async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes], str]:
     """Fetch everything, page after page; give the bodies too, for `counted`, and the date of the last object."""
     bodies: list[bytes] = []
-    last = ""
+    last = EPOCH
     times = Times()
     begun = time.perf_counter()
     async with connected(target.url) as connection:
@@ -102,7 +104,8 @@ async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[byt
             times.each.append(time.perf_counter() - asked)
             assert answer.status == 200, answer.body[:500]
             bodies.append(answer.body)
-            last = answer.headers["x-taxii-date-added-last"]
+            # where nothing is, some say nothing
+            last = answer.headers.get("x-taxii-date-added-last", last)
             following = after_this(answer)
             if following is None:
                 break

@@ -100,7 +100,7 @@ def _bars(axes: Axes, chart: Chart, thick: Sequence[float]) -> None:
             (value,) = line.ends.get(of, (0,))
             axes.barh(middle, value, 0.84 * _BAR, color=COLOURS.get(of, ANOTHER))
             told = short(value) if of in line.ends else line.said[of]
-            if of != OURS and value < _SLIVER * longest:
+            if of != OURS and value <= _SLIVER * longest:
                 # of a bar that short nobody sees the colour
                 told = f"{of} {told}"
             axes.annotate(told, (value, middle), (3, 0), textcoords="offset points", va="center", color=INK[0], size=7)
