@@ -276,6 +276,8 @@ def _parts(setting: dict[str, Any], processor: str, *more: str) -> Iterator[str]
     if "PostgreSQL" in setting:
         yield f"PostgreSQL {setting['PostgreSQL']}"
     yield from more
+    if "load at the start" in setting:
+        yield f"load {setting['load at the start']:.1f} when it began"
     yield setting["taken"]
 
 
