@@ -10,7 +10,7 @@ LOCK   = uv pip compile --quiet --no-header --universal --python-version 3.11 --
 moved  = $(shell test ! -e $(1)/installed || test "$$(cat $(1)/installed)" = "$$(pwd)" || echo FORCE)
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-all torture check format lock bench bench-full assets clean
+.PHONY: FORCE help install run test test-all torture check format lock bench bench-full figures plots assets clean
 FORCE:
 
 help: ## list the chores
@@ -82,6 +82,14 @@ bench: .venv/installed ## measure the server beside PostgreSQL and a bare route 
 bench-full: .venv/installed ## the same for longer, and OpenTAXII and medallion, which are installed into .bench, and with a million versions (forty minutes)
 	@.venv/bin/python -m benchmarks --full --peers .bench --json bench.json
 	@.venv/bin/python -m benchmarks.growth --json bench-growth.json
+
+figures: .venv/installed ## measure anew what docs/performance.md shows, with VERSIONS (10000000), kept in the folder KEEP, and peers in PEERS (.bench): forty minutes on a machine with nothing else to do
+	@.venv/bin/python -m benchmarks --peers $(or $(PEERS),.bench) --json docs/figures/bench.json
+	@.venv/bin/python -m benchmarks.growth --versions $(or $(VERSIONS),10000000) $(if $(KEEP),--keep $(KEEP)) --json docs/figures/bench-growth.json
+	@$(MAKE) --no-print-directory plots
+
+plots: .venv/installed ## draw docs/figures, and write the tables of the documents that show them, from their JSON
+	@.venv/bin/python -m benchmarks.plots
 
 assets: ## copy the scripts of /docs and /redoc anew, in the versions of frontend/package-lock.json (needs npm)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \

@@ -16,21 +16,36 @@ import argparse
 import asyncio
 import itertools
 import os
+import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from benchmarks import measures, objects, peers, site
+from benchmarks import aims, figures, measures, objects, peers, site, storm
 from benchmarks.load import Target
-from benchmarks.peers import Peer
-from benchmarks.report import Report, machine, table
+from benchmarks.peers import BASIC, TOKENS, Peer
+from benchmarks.report import Report, machine
+from benchmarks.storm import DATES, STORM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from benchmarks.measures import Figures
 
 PARTS = ("push", "sync", "poll", "manifest", "storm", "memory")
 _MIXED = ("indicator", "relationship")
+_PATIENCE = 60  # seconds
+
+
+def _envelopes(size: int) -> str:
+    return "one object each" if size == 1 else f"envelopes of {size:,}"
+
+
+def _poll(news: int, clients: int, scheme: str) -> str:
+    return f"poll, {f'{news} new' if news else 'nothing new'}, {clients} {'clients' if clients > 1 else 'client'}, {scheme}"
 
 
 async def push(report: Report, here: site.Site, seeds: Iterator[int], scale: int) -> None:
@@ -51,7 +66,7 @@ async def push(report: Report, here: site.Site, seeds: Iterator[int], scale: int
         # processes start and statements are prepared before the clock does
         await measures.push(targets, here.path(validation), list(itertools.islice(source, 2 * connections)), size)
         prepared = list(itertools.islice(source, bodies))
-        what = f"push {validation}, {size} an envelope, {connections} connections"
+        what = f"push, {validation}, {_envelopes(size)}, {connections} {'connections' if connections > 1 else 'connection'}"
         report.add(what, await measures.push(targets, here.path(validation), prepared, size))
         raw = measures.insert(
             here.database, site.COLLECTIONS[validation], size, connections, min(size * bodies, 20_000)
@@ -68,15 +83,13 @@ async def fill(here: site.Site, wanted: int, seeds: Iterator[int]) -> None:
 
 async def sync(report: Report, here: site.Site, target: Target) -> None:
     """All there is in pages of 100, of 1,000 and of the largest."""
-    for name, limit in (("100", 100), ("1,000", 1000), ("the maximum", 10**6)):
+    for name, limit in (("pages of 100", 100), ("pages of 1,000", 1000), ("the largest pages", 10**6)):
         figures, bodies, _ = await measures.sync(target, here.path("structural"), limit)
         found = measures.counted(bodies)
         assert set(found.values()) == {1}
-        figures["objects"] = figures["rate"] * found.total() / len(bodies)
-        report.add(f"full sync in pages of {name}", figures)
-        report.add(
-            f"full sync in pages of {name}", measures.copy_out(here.database, site.COLLECTIONS["structural"]), "floor"
-        )
+        figures |= {"objects": figures["rate"] * found.total() / len(bodies), "held": found.total()}
+        report.add(f"full sync, {name}", figures)
+        report.add(f"full sync, {name}", measures.copy_out(here.database, site.COLLECTIONS["structural"]), "floor")
 
 
 async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
@@ -89,14 +102,14 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
     after = {0: now, 5: before}
     with site.bare(here.database, os.cpu_count() or 1) as url:
         for clients in (1, 16, 64):
-            floor = await measures.repeated([Target(url)] * clients, "/one", seconds)
-            for scheme in ("bearer", "Basic"):
-                said = [tokens[number] if scheme == "bearer" else here.basic(number) for number in range(clients)]
+            for scheme in (TOKENS, BASIC):
+                said = [tokens[number] if scheme == TOKENS else here.basic(number) for number in range(clients)]
                 targets = [here.target.as_(one) for one in said]
                 for news in (0, 5):
-                    what = f"poll with {news} new objects, {clients} clients, {scheme}"
+                    what = _poll(news, clients, scheme)
                     report.add(what, await measures.poll(targets, path, after[news], news, seconds))
-                    report.add(what, floor, "floor")
+                    # right after it: what else the machine does meets both
+                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds / 2), "floor")
 
 
 async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
@@ -107,34 +120,78 @@ async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[in
     # more than can be pushed meanwhile
     source = objects.envelopes(objects.objects(next(seeds), kinds=_MIXED), 1000)
     bodies = list(itertools.islice(source, int(seconds * 20)))
-    report.add("poll with 0 new objects beside no push", await measures.poll(pollers, path, now, 0, seconds))
+    report.add(f"{_poll(0, 16, TOKENS)}, alone", await measures.poll(pollers, path, now, 0, seconds))
     pushing = asyncio.create_task(measures.push([here.target.as_(here.basic(1))], here.path("strict"), bodies, 1000))
     figures = await measures.poll(pollers, path, now, 0, seconds)
     assert not pushing.done()
     pushing.cancel()
     await asyncio.wait([pushing])
-    report.add("poll with 0 new objects beside a push of 1,000", figures)
+    report.add(f"{_poll(0, 16, TOKENS)}, beside a push", figures)
 
 
-async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float, envelopes: int = 92) -> None:
-    """What can be asked of any TAXII 2.1 server, by the same client; `push strict` is its own idea of strict."""
+async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float) -> None:
+    """What can be asked of any TAXII 2.1 server, by the same client; `push, strict` is its own idea of strict.
+
+    What it doesn't answer, or not in time, is reported as such.
+    """
     source = objects.objects(next(seeds), kinds=_MIXED)
     envelope = objects.envelopes(source, 100)
     eight = [other.target] * 8
-    await measures.push(eight, other.path, list(itertools.islice(envelope, 8)), 100)
-    what = "push strict, 100 an envelope, 8 connections"
-    report.add(
-        what, await measures.push(eight, other.path, list(itertools.islice(envelope, envelopes)), 100), other.name
-    )
-    after = ""
+    warm, some = other.few or 8, other.few or 100
+
+    busy = False
+
+    async def tried(what: str, work: Callable[[], Awaitable[Figures]]) -> None:
+        nonlocal busy
+        if busy:
+            # what nobody waits for any more still takes its time
+            report.add(what, {}, other.name, "not asked")
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                report.add(what, await work(), other.name)
+        except TimeoutError:
+            busy = True
+            report.add(what, {}, other.name, f"not within {_PATIENCE} s")
+        except (AssertionError, ConnectionError, ExceptionGroup) as why:
+            report.add(what, {}, other.name, "fails")
+            print(f"{other.name}, {what}: {why!r}", file=sys.stderr)
+
+    async def synced(limit: int) -> Figures:
+        figures, bodies, _ = await measures.sync(other.target, other.path, limit)
+        held = measures.counted(bodies).total()
+        return figures | {"objects": figures["rate"] * held / len(bodies), "held": held}
+
+    # the storm first: what some servers do grows with the square of what they hold
+    _, _, start = await measures.sync(other.target, other.path, 1000)
+    await tried(STORM, lambda: storm.storm(eight, other.path, start, seconds, next(seeds), other.few or 10**9))
+    _, _, after = await measures.sync(other.target, other.path, 1000)
+    await tried(DATES, lambda: storm.dates(other.target, other.path, after, next(envelope), 100))
+    await measures.push(eight, other.path, list(itertools.islice(envelope, warm)), 100)
+    bodies = list(itertools.islice(envelope, some))
+    what = f"push, strict, {_envelopes(100)}, 8 connections"
+    await tried(what, lambda: measures.push(eight, other.path, bodies, 100))
     for name, limit in (("1,000", 1000), ("100", 100)):
-        figures, bodies, after = await measures.sync(other.target, other.path, limit)
-        figures["objects"] = figures["rate"] * measures.counted(bodies).total() / len(bodies)
-        report.add(f"full sync in pages of {name}", figures, other.name)
+        await tried(f"full sync, pages of {name}", partial(synced, limit))
+    _, _, before = await measures.sync(other.target, other.path, 1000)
     await measures.push([other.target], other.path, [next(objects.envelopes(source, 5))], 5)
+    _, _, now = await measures.sync(other.target, other.path, 1000)
     for clients in (1, 16):
-        figures = await measures.poll([other.target] * clients, other.path, after, 5, seconds)
-        report.add(f"poll with 5 new objects, {clients} clients, bearer", figures, other.name)
+        for news, after in ((0, now), (5, before)):
+            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds)
+            await tried(_poll(news, clients, other.scheme), polls)
+
+
+def measure_peer(report: Report, other: Peer, seconds: float) -> None:
+    """Measure it as far as it goes: what was measured of others is not lost by it."""
+    told = list(other.told)
+    try:
+        # others than those of a run before, which it may still hold
+        uvloop.run(peer(report, other, itertools.count(time.time_ns(), 10), seconds))
+    except (AssertionError, ConnectionError) as why:
+        print(f"{other.name}: {why!r}", file=sys.stderr)
+        told.append("It was not measured to the end, for it failed.")
+    report.setting.setdefault("peers", {})[other.name] = told
 
 
 async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> None:
@@ -152,10 +209,15 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
         await poll_beside_a_push(report, here, seeds, 10 if asked.full else 3)
     if "manifest" in asked.only:
         page = here.path("structural").replace("/objects/", "/manifest/") + "?limit=1000"
-        report.add("manifest in pages of 1,000, 1 client", await measures.repeated([reader], page, 3 * scale))
+        figures = await measures.repeated([reader], page, 3 * scale)
+        report.add("manifest, pages of 1,000", figures | {"objects": 1000 * figures["rate"]})
     if "storm" in asked.only:
         _, _, after = await measures.sync(reader, here.path("strict"), 1000)
-        report.add("storm", await measures.storm(here, here.path("strict"), after, 5 * scale, 10_000))
+        eight = [here.target.as_(here.basic(number)) for number in range(2 * storm.EACH)]
+        report.add(STORM, await storm.storm(eight, here.path("strict"), after, 5 * scale, 10_000))
+        _, _, after = await measures.sync(reader, here.path("strict"), 1000)
+        envelope = next(objects.envelopes(objects.objects(next(seeds)), 100))
+        report.add(DATES, await storm.dates(reader, here.path("strict"), after, envelope, 100))
     if "memory" in asked.only:
         report.add("memory", measures.memory(here.pid, here.postmaster))
 
@@ -173,19 +235,22 @@ def main() -> None:
     workers = os.cpu_count() or 1
     seconds = 10.0 if asked.full else 3.0
     with site.running(workers) as here:
+        report.setting |= site.versions(here)
         uvloop.run(run(asked, report, here))
         if asked.peer:
             name, url, path, authorization = asked.peer
-            other = Peer(name, Target(url).as_(authorization), path)
-            uvloop.run(peer(report, other, itertools.count(500_000), seconds))
+            scheme = TOKENS if authorization.startswith("Bearer ") else BASIC
+            other = Peer(name, Target(url).as_(authorization), path, scheme)
+            measure_peer(report, other, seconds)
         if asked.peers:
             asked.peers.mkdir(parents=True, exist_ok=True)
             with peers.opentaxii(asked.peers, here.administration, workers) as other:
-                uvloop.run(peer(report, other, itertools.count(500_000), seconds))
+                measure_peer(report, other, seconds)
             with peers.medallion(asked.peers) as other:
-                # it takes half a minute for two pages of 1,000
-                uvloop.run(peer(report, other, itertools.count(500_000), seconds, envelopes=4))
-    print("\n" + table(report))
+                measure_peer(report, other, seconds)
+    for chart in figures.of_run(report):
+        print(f"\n{chart.title}\n\n{chart.table}")
+    print(aims.table(aims.of_run(report)))
     if asked.json:
         report.write(asked.json)
 

@@ -27,7 +27,7 @@ from urllib.parse import quote
 import psycopg
 import uvloop
 
-from benchmarks import growth_fill, objects, site
+from benchmarks import aims, growth_fill, objects, site
 from benchmarks.growth_fill import BASE, HISTORY, NAME, PLACE, RARE
 from benchmarks.load import Connection
 from benchmarks.report import machine
@@ -333,6 +333,7 @@ def main() -> None:
         uvloop.run(by_http())
         if "commands" in asked.only:
             commands(all_, folder)
+        print(f"\n{aims.table(aims.of_growth(all_.rows))}")
         if asked.json:
             setting = machine() | {"versions": asked.versions, "collections": MORE, **_POSTGRES}
             asked.json.write_text(json.dumps({"setting": setting, "rows": all_.rows}, indent=1) + "\n")

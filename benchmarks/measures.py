@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import re
 import time
@@ -16,19 +15,20 @@ from urllib.parse import quote
 import msgspec
 import psycopg
 
-from benchmarks import objects
 from benchmarks.load import Target, Times, connected, repeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.load import Answer
-    from benchmarks.site import Site
+    from tests.storm.delivery import Key
 
 Figures = dict[str, float]
 
 _NEXT = re.compile(rb'"next":\s*"([^"]+)"')
 _EDGE = 4096
+EPOCH = "1970-01-01T00:00:00.000000Z"
+"""In the only form that some take."""
 _INSERT = """
     INSERT INTO {table} (collection_id, date_added, stix_id, form, version_at, version, stix_type, digest, body_bytes, level,
                          marked, superseded_level, newer_form_level, member, client, status_id, body)
@@ -93,7 +93,7 @@ async def push(
 async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes], str]:
     """Fetch everything, page after page; give the bodies too, for `counted`, and the date of the last object."""
     bodies: list[bytes] = []
-    last = ""
+    last = EPOCH
     times = Times()
     begun = time.perf_counter()
     async with connected(target.url) as connection:
@@ -104,18 +104,25 @@ async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[byt
             times.each.append(time.perf_counter() - asked)
             assert answer.status == 200, answer.body[:500]
             bodies.append(answer.body)
-            last = answer.headers["x-taxii-date-added-last"]
-            following = _NEXT.search(answer.body[:_EDGE]) or _NEXT.search(answer.body[-_EDGE:])
+            # where nothing is, some say nothing
+            last = answer.headers.get("x-taxii-date-added-last", last)
+            following = after_this(answer)
             if following is None:
                 break
-            query = f"{path}?limit={limit}&next={quote(following[1].decode())}"
+            query = f"{path}?limit={limit}&next={following}"
     times.seconds = time.perf_counter() - begun
     return milliseconds(times), bodies, last
 
 
-def counted(bodies: Sequence[bytes]) -> Counter[tuple[str, str]]:
+def after_this(answer: Answer) -> str | None:
+    """Give the `next` of a page, if there is one, as URLs have it; it stands at either end, and bodies are large."""
+    found = _NEXT.search(answer.body[:_EDGE]) or _NEXT.search(answer.body[-_EDGE:])
+    return None if found is None else quote(found[1].decode())
+
+
+def counted(bodies: Sequence[bytes]) -> Counter[Key]:
     """Count the versions in envelopes."""
-    found: Counter[tuple[str, str]] = Counter()
+    found: Counter[Key] = Counter()
     for body in bodies:
         for raw in msgspec.json.decode(body, type=_Envelope).objects:
             one = msgspec.json.decode(raw, type=_Listed)
@@ -180,60 +187,6 @@ def insert(database: str, collection: str, size: int, connections: int, most: in
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP TABLE floor")
     return {"objects": len(rows) / seconds}
-
-
-async def storm(site: Site, path: str, after: str, seconds: float, seed: int) -> Figures:
-    """Four writers and four pollers at once; tell what pollers missed or got twice of what writers were told is stored."""
-    acknowledged: Counter[tuple[str, str]] = Counter()
-    written = asyncio.Event()
-    until = time.perf_counter() + seconds
-    polls = Times()
-
-    async def write(number: int) -> None:
-        target = site.target.as_(site.basic(number))
-        source = objects.objects(seed + number)
-        async with connected(target.url) as connection:
-            while time.perf_counter() < until:
-                some = list(itertools.islice(source, 25))
-                body = b'{"objects":[' + b",".join(map(objects.as_json, some)) + b"]}"
-                answer = await connection.ask(target.post(path, body))
-                assert answer.status == 202, answer.body[:500]
-                acknowledged.update((one["id"], one.get("modified", "")) for one in some)
-
-    async def listen(number: int) -> Counter[tuple[str, str]]:
-        target = site.target.as_(site.basic(8 + number))
-        got: Counter[tuple[str, str]] = Counter()
-        since = after
-        async with connected(target.url) as connection:
-            while True:
-                over = written.is_set()
-                begun = time.perf_counter()
-                answer = await connection.ask(target.get(f"{path}?limit=500&match[version]=all&added_after={since}"))
-                polls.each.append(time.perf_counter() - begun)
-                assert answer.status == 200, answer.body[:500]
-                page = counted([answer.body])
-                got.update(page)
-                if page:
-                    since = answer.headers["x-taxii-date-added-last"]
-                elif over:
-                    return got
-
-    async def writers() -> None:
-        await asyncio.gather(*map(write, range(4)))
-        written.set()
-
-    begun = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        listening = [group.create_task(listen(number)) for number in range(4)]
-        group.create_task(writers())
-    received = [one.result() for one in listening]
-    polls.seconds = time.perf_counter() - begun
-    return milliseconds(polls) | {
-        "objects": acknowledged.total() / seconds,
-        "missed": sum(len(acknowledged.keys() - got.keys()) for got in received),
-        "repeated": sum(times - 1 for got in received for times in got.values()),
-        "unacknowledged": len({key for got in received for key in got} - acknowledged.keys()),
-    }
 
 
 def memory(pid: int, postmaster: int) -> Figures:

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 _OPENTAXII = ("opentaxii==0.10.0b1", "gunicorn==23.0.0", "psycopg2-binary==2.9.10")
 _MEDALLION = ("medallion==3.0.0",)
+_MEDALLION_TOLD = (
+    "medallion 3.0.0 by its own command, one process of threads, with its memory backend: nothing survives a restart.",
+    "It knows Basic alone, no tokens.",
+    "A page costs it the square of what the collection holds, so it is given a tenth of what the others are.",
+)
+TOKENS, BASIC = "tokens", "Basic"
 _ADMIN = ("bench", "bench-password")
 _ROOT = UUID("22222222-0000-4000-8000-000000000001")
 _COLLECTION = UUID("22222222-0000-4000-8000-000000000002")
@@ -40,6 +46,12 @@ class Peer:
     name: str
     target: Target
     path: str
+    scheme: str = TOKENS
+    """What its clients say who they are with."""
+    few: int | None = None
+    """How many envelopes it is sent, if it can't take more in a reasonable time."""
+    told: tuple[str, ...] = ()
+    """How it was set up and what it can't do, in sentences."""
 
 
 @contextmanager
@@ -112,7 +124,8 @@ def opentaxii(folder: Path, database: str, workers: int) -> Iterator[Peer]:
         listed = Request(f"{url}/taxii2/{_ROOT}/collections/", headers=dict(target.headers) | {"Accept": TAXII})  # noqa: S310
         with urlopen(listed) as answer:  # noqa: S310
             [collection] = json.load(answer)["collections"]
-        yield Peer("OpenTAXII", target, f"/taxii2/{_ROOT}/collections/{collection['id']}/objects/")
+        told = (f"{_OPENTAXII[0].replace('==', ' ')} by gunicorn with {workers} workers, in the same PostgreSQL.",)
+        yield Peer("OpenTAXII", target, f"/taxii2/{_ROOT}/collections/{collection['id']}/objects/", told=told)
 
 
 @contextmanager
@@ -169,7 +182,9 @@ def medallion(folder: Path) -> Iterator[Peer]:
     with process(command, dict(os.environ), r"Running on"):
         wait(port)
         target = Target(f"http://127.0.0.1:{port}").as_(basic(name, password))
-        yield Peer("medallion", target, f"/fraud/collections/{_COLLECTION}/objects/")
+        yield Peer(
+            "medallion", target, f"/fraud/collections/{_COLLECTION}/objects/", BASIC, few=3, told=_MEDALLION_TOLD
+        )
 
 
 def _installed(place: Path, packages: tuple[str, ...]) -> Path:

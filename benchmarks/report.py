@@ -1,4 +1,4 @@
-"""Results as JSON, as a table and as plots."""
+"""What a run measured: rows of figures, printed as they come, and as JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from benchmarks.measures import Figures
 
+OURS, FLOOR = "ours", "floor"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -21,8 +24,10 @@ class Row:
 
     what: str
     figures: Figures
-    of: str = "ours"
+    of: str = OURS
     """`ours`, `floor`, or a peer's name."""
+    said: str = ""
+    """Why there are no figures."""
 
 
 @dataclass(slots=True)
@@ -32,33 +37,50 @@ class Report:
     setting: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, what: str, figures: Figures, of: str = "ours") -> None:
+    def add(self, what: str, figures: Figures, of: str = OURS, said: str = "") -> None:
         """Take a row, and print it at once: a run takes minutes."""
-        self.rows.append(Row(what, figures, of))
-        print(
-            f"{of:12} {what:44} " + "  ".join(f"{name} {_short(value)}" for name, value in figures.items()), flush=True
-        )
+        self.rows.append(Row(what, figures, of, said))
+        told = "  ".join(f"{name} {short(value)}" for name, value in figures.items())
+        print(f"{of:12} {what:50} {said or told}", flush=True)
 
-    def ratio(self, what: str, name: str, of: str = "floor") -> float | None:
+    @property
+    def others(self) -> list[str]:
+        """Whose figures there are besides ours: the floor first."""
+        return sorted({row.of for row in self.rows} - {OURS}, key=lambda name: (name != FLOOR, name))
+
+    def row(self, what: str, of: str = OURS) -> Row | None:
+        """Find what was measured of somebody."""
+        return next((row for row in self.rows if (row.what, row.of) == (what, of)), None)
+
+    def value(self, what: str, name: str, of: str = OURS) -> float | None:
+        """Give one figure, if it was measured."""
+        row = self.row(what, of)
+        return None if row is None else row.figures.get(name)
+
+    def ratio(self, what: str, name: str, of: str = FLOOR) -> float | None:
         """Give ours over another's, of the same measure."""
-        ours, other = (
-            {row.of: row.figures[name] for row in self.rows if row.what == what}.get(one) for one in ("ours", of)
-        )
+        ours, other = self.value(what, name), self.value(what, name, of)
         return ours / other if ours is not None and other else None
 
     def write(self, file: Path) -> None:
         """Write everything as JSON."""
-        file.write_text(
-            json.dumps({"setting": self.setting, "rows": [asdict(row) for row in self.rows]}, indent=1) + "\n"
-        )
+        rows = [{name: value for name, value in asdict(row).items() if name != "said" or value} for row in self.rows]
+        file.write_text(json.dumps({"setting": self.setting, "rows": rows}, indent=1) + "\n")
+
+
+def read(file: Path) -> Report:
+    """Read what `write` wrote."""
+    held = json.loads(file.read_text())
+    return Report(held["setting"], [Row(**row) for row in held["rows"]])
 
 
 def machine() -> dict[str, Any]:
-    """Tell what it was measured on."""
+    """Tell what it was measured on, and when."""
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
     )
     return {
+        "taken": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "processor": model,
         "python": platform.python_version(),
@@ -66,30 +88,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(report: Report) -> str:
-    """Write the figures as a Markdown table, a line a measure, with each other's ratio beside ours."""
-    others = sorted({row.of for row in report.rows} - {"ours"}, key=lambda name: (name != "floor", name))
-    lines = ["| measure | ours | " + " | ".join(f"{name} | ours / {name}" for name in others) + " |"]
-    lines.append("| --- | ---: |" + " ---: | ---: |" * len(others))
-    for what in dict.fromkeys(row.what for row in report.rows):
-        mine = {row.of: row.figures for row in report.rows if row.what == what}
-        name = "objects" if any("objects" in figures for figures in mine.values()) else "rate"
-        if not any(name in figures for figures in mine.values()):
-            continue
-        unit = "objects/s" if name == "objects" else "requests/s"
-        cells = [f"{what} ({unit})", _cell(mine.get("ours"), name)]
-        for other in others:
-            ratio = report.ratio(what, name, other) if other in mine and "ours" in mine else None
-            cells += [_cell(mine.get(other), name), "" if ratio is None else f"{ratio:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def times(ratio: float | None) -> str:
+    """Write a ratio."""
+    if ratio is None:
+        return ""
+    return short(ratio) if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
-def _cell(figures: Figures | None, name: str) -> str:
-    return "" if figures is None or name not in figures else _short(figures[name])
-
-
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Write a figure with three digits, or all those before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

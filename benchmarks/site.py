@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -127,6 +128,13 @@ def running(
         yield Site(Target(url), owner, _superuser(urls), pid, started_by, issued, environment)
 
 
+def versions(here: Site) -> dict[str, str]:
+    """Tell what was measured."""
+    with psycopg.connect(here.database) as connection:
+        [postgres] = connection.execute("SHOW server_version").fetchone() or [""]
+    return {"server": metadata.version("taxii-server"), "PostgreSQL": postgres}
+
+
 @contextmanager
 def bare(database: str, workers: int) -> Iterator[str]:
     """Serve the bare route; give its URL."""
@@ -172,25 +180,27 @@ def _serving(command: list[str], environment: dict[str, str]) -> Iterator[tuple[
 @contextmanager
 def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[tuple[str, int]]:
     """Run a program until it says on standard error what matches `ready`; give that and its process."""
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-    running = subprocess.Popen(command, env=environment, cwd=_ROOT, stderr=subprocess.PIPE, stdout=log, text=True)
-    try:
-        assert running.stderr is not None
-        told = []
-        for line in running.stderr:
-            told.append(line)
-            if found := re.search(ready, line):
-                break
-        else:
-            sys.exit("It did not start:\n" + "".join(told))
-        # what it logs goes on to be read by somebody, as it would be
-        drain = subprocess.Popen(["cat"], stdin=running.stderr, stdout=log)  # noqa: S607
-        yield found[0], running.pid
-    finally:
-        # in order, so that its own processes end with it
-        running.terminate()
-        running.wait(60)
-    drain.wait(30)
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, env=environment, cwd=_ROOT, stderr=subprocess.PIPE, stdout=log, text=True) as running,
+    ):
+        try:
+            assert running.stderr is not None
+            told = []
+            for line in running.stderr:
+                told.append(line)
+                if found := re.search(ready, line):
+                    break
+            else:
+                sys.exit("It did not start:\n" + "".join(told))
+            # what it logs goes on to be read by somebody, as it would be
+            drain = subprocess.Popen(["cat"], stdin=running.stderr, stdout=log)  # noqa: S607
+            yield found[0], running.pid
+        finally:
+            # in order, so that its own processes end with it
+            running.terminate()
+            running.wait(60)
+        drain.wait(30)
 
 
 def more_collection(number: int) -> str:

@@ -26,6 +26,7 @@ from taxii_server.operations.activity import Activity
 from taxii_server.operations.audit_heads import Heads
 from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
+from taxii_server.operations.reading import Reader
 from taxii_server.operations.tokens import TokenIssuing
 from taxii_server.operations.validation import Validators
 from taxii_server.settings import load
@@ -144,8 +145,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         taxii_router(
             Service(
                 database=database,
-                replicas=replicas,
-                ledger=ledger,
+                reader=Reader(database, ledger, replicas),
                 identifier=identifier,
                 failed_logins=failed_logins,
                 limits=limits,

@@ -35,7 +35,7 @@ async def _poll(url: str, endpoint: Endpoint, client: str) -> None:
     assert named is not None
     asked = reading.Asked(endpoint, Filter(), None, Bounds(100, 10**6))
     recipient = Recipient(row.member_id, row.id)
-    await reading.read_objects(database, ledger, operator_readable(named.collection), asked, recipient)
+    await reading.Reader(database, ledger).read(operator_readable(named.collection), asked, recipient)
     await ledger.close()
     await database.close()
 

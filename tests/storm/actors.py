@@ -25,8 +25,7 @@ from tests.taxii.alliance import TAXII
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Key = tuple[str, str]
-    """A version as its object shows it, id and `modified`; in manifests id and date."""
+    from tests.storm.delivery import Key
 
 _AGAIN_AFTER: Final = 0.1  # seconds, for who finds nobody there
 _MARKINGS: Final = [None, None, *TLP2.values()]

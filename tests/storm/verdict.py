@@ -12,11 +12,13 @@ from uuid import UUID
 from taxii_server.domain.disclosures import microseconds, unpack
 from taxii_server.domain.timestamps import to_taxii
 from tests.storm.actors import told
+from tests.storm.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.storm.actors import Deletion, Envelope, Key, Poller
+    from tests.storm.actors import Deletion, Envelope, Poller
+    from tests.storm.delivery import Key
 
     Execute = Callable[..., Any]
 
@@ -127,7 +129,6 @@ class Collection:
         default view, a version that another superseded before it was polled never comes: the last ones must have, of objects
         of which nothing was removed, since a removal brings older ones back without a new date.
         """
-        got = poller.counted
         kinds = poller.params.get("match[type]", "").split(",")
         mine = [row for row in self.rows if row.level <= poller.clearance and (kinds == [""] or row.kind in kinds)]
         every = poller.params.get("match[version]") == "all"
@@ -140,9 +141,10 @@ class Collection:
             last = row.superseded is not None and row.superseded > poller.clearance
             if row.live and (every or (last and row.of not in thinned)):
                 least[key] += 1
-        if missed := least - got:
+        delivery = Delivery(poller.counted, least, most)
+        if missed := delivery.missed:
             yield f"missed {missed.total()} of {least.total()}: {sorted(missed)[:3]}"
-        if repeated := got - most:
+        if repeated := delivery.repeated:
             yield f"got {repeated.total()} more than once or that were never there for it: {sorted(repeated)[:3]}"
         if poller.of_manifest:
             order = [date for page in poller.pages for _, date in page]

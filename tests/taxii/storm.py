@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.storm.actors import Poller, Sky, Writer, told
+from tests.storm.delivery import Delivery
 from tests.taxii.alliance import TAXII
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.storm.actors import Key
+    from tests.storm.delivery import Key
 
 
 @dataclass
@@ -28,17 +29,17 @@ class Outcome:
 
     acknowledged: set[Key] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
-    polled: list[Counter[Key]] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
 
     @property
     def missed(self) -> int:
         """How many acknowledged versions a poller never got, over all pollers."""
-        return sum(len(self.acknowledged - counted.keys()) for counted in self.polled)
+        return sum(one.missed.total() for one in self.deliveries)
 
     @property
     def repeated(self) -> int:
-        """How many versions a poller got more than once, over all pollers."""
-        return sum(times - 1 for counted in self.polled for times in counted.values())
+        """How often a poller got a version again, or one that nobody was told is stored, over all pollers."""
+        return sum(one.repeated.total() for one in self.deliveries)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,6 @@ class Storm:
 
         await asyncio.gather(write_all(), *(poller.poll() for poller in pollers))
         statuses = [one.status for writer in writers for one in writer.sent if one.status is not None]
-        return Outcome(
-            {told(one) for status in statuses for one in status.get("successes", [])},
-            sky.strange,
-            [poller.counted for poller in pollers],
-        )
+        acknowledged = {told(one) for status in statuses for one in status.get("successes", [])}
+        once = Counter(acknowledged)
+        return Outcome(acknowledged, sky.strange, [Delivery(poller.counted, once, once) for poller in pollers])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Engine
 
-from tests.factories import indicator, malware, marking, stix_id
+from tests.auth.alliance import statements
+from tests.factories import TLP2, indicator, malware, marking, stix_id
 from tests.taxii.alliance import Exchange, assert_error
 from tests.taxii.laws import FIRST, LAST
 from tests.taxii.shelf import A1, A2, A3, OBJECTS, X20, X21, A, B, M, O, S, X
@@ -212,6 +215,31 @@ async def test_what_is_above_the_clearance_does_not_exist(exchange: Exchange) ->
     assert versions.json()["versions"] == ["2024-01-01T00:00:00Z"]
     for part in ("", "versions/"):
         assert_error(await exchange.get(path(f"objects/{other}/{part}"), "guest"), 404)
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_at_once_each_sees_what_its_own_clearance_allows(exchange: Exchange, by_id: bool) -> None:
+    """§8.2.2: those who ask for the same at the same moment share a read, and never with another clearance."""
+    alliance = exchange.alliance
+    low, high = ("low-by-id", "high-by-id") if by_id else ("low", "high")
+    readers = ["constabulary", low, high]
+    for name, clearance in ((low, 1), (high, 2)):
+        alliance.member(name)
+        alliance.grant(name, CASES, ("read",), clearance=clearance)
+        exchange.clients[name] = alliance.client(name)
+    for number, level in ((750, "green"), (751, "amber"), (752, "red")):
+        one = indicator(id=stix_id("indicator", number), object_marking_refs=[TLP2[level]])
+        await exchange.add(one, member="constabulary", name=CASES)
+    path = exchange.path("objects/", CASES)
+    params = {"match[id]": ",".join(stix_id("indicator", number) for number in (750, 751, 752))} if by_id else {}
+    alone = [(await exchange.get(path, reader, params=params)).content for reader in readers]
+    assert len(set(alone)) == len(readers)
+
+    with statements(Engine) as sent:
+        answers = await asyncio.gather(*(exchange.get(path, reader, params=params) for reader in readers * 10))
+    assert [answer.content for answer in answers] == alone * 10
+    pages = sum("object_versions" in statement for statement in sent)
+    assert len(readers) <= pages < 10 * len(readers)
 
 
 async def test_markings_are_served_like_any_object(exchange: Exchange) -> None:

@@ -92,7 +92,7 @@ async def test_a_listed_origin_reads_answers_and_errors(live: Live, monkeypatch:
     }
     tag = (await live.get(GROUP)).headers["etag"]
     answers[304] = await live.get(GROUP, headers=origin | {"If-None-Match": tag})
-    monkeypatch.setattr(reading, "read_objects", broken)
+    monkeypatch.setattr(reading.Reader, "read", broken)
     answers[500] = await live.get(OBJECTS, headers=origin)
 
     for status, answer in answers.items():

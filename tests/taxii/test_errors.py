@@ -249,7 +249,7 @@ async def test_a_fault_is_500_and_tells_nothing_of_itself(
     async def broken(*_: object, **__: object) -> NoReturn:
         raise fault("TXS-LEAK", [RuntimeError("TXS-LEAK")]) if fault is ExceptionGroup else fault("TXS-LEAK")
 
-    monkeypatch.setattr(reading, "read_objects", broken)
+    monkeypatch.setattr(reading.Reader, "read", broken)
     with capture_logs() as logged:
         answer = await exchange.get(exchange.path("objects/"))
 
@@ -275,7 +275,7 @@ async def test_after_a_fault_the_next_request_is_served(exchange: Exchange, monk
         raise RuntimeError
 
     for module, name, path in (
-        (reading, "read_objects", f"{SCRATCH}manifest/"),
+        (reading.Reader, "read", f"{SCRATCH}manifest/"),
         (directory, "collections", f"{GROUP}collections/"),
         (directory, "trust_groups", "/taxii2/"),
     ):

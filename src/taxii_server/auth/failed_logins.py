@@ -13,7 +13,6 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +28,8 @@ from taxii_server.domain.errors import DatabaseGone, NotAuthenticated, TooManyRe
 from taxii_server.storage import live_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
     from taxii_server.storage.engine import Database
     from taxii_server.storage.live_credentials import LiveCredentials
@@ -79,23 +79,9 @@ class FailedLogins:
         self._gone: tuple[float, DatabaseGone] | None = None
         self._reading = asyncio.Lock()
 
-    @contextmanager
-    def login(self, address: str) -> Iterator[None]:
-        """Count what happens inside as a login from this address: it fails by ending with NotAuthenticated."""
-        attempt = Attempt(self, _subscriber(address))
-        token = _current.set(attempt)
-        try:
-            yield
-        except NotAuthenticated:
-            attempt.failed()
-            raise
-        except BaseException:
-            attempt.didnt_fail()
-            raise
-        else:
-            attempt.didnt_fail()
-        finally:
-            _current.reset(token)
+    def login(self, address: str) -> Attempt:
+        """Count what happens inside of this as a login from this address: it fails by ending with NotAuthenticated."""
+        return Attempt(self, _subscriber(address))
 
     def take(self, address: str) -> Spent | None:
         """Take one from the address's allowance and from everybody's; or tell which of them is used up."""
@@ -155,9 +141,9 @@ class FailedLogins:
 
 
 class Attempt:
-    """One login. What it took of the allowances stays taken if it fails, and is given back if it doesn't."""
+    """One login, as what happens inside. What it took of the allowances stays taken if it fails, and is given back if it doesn't."""
 
-    __slots__ = ("_address", "_closely", "_of", "_taken")
+    __slots__ = ("_address", "_closely", "_of", "_taken", "_token")
 
     def __init__(self, of: FailedLogins, address: str) -> None:
         """Take where it comes from; what can't be right is refused without a look-up, and isn't counted."""
@@ -181,14 +167,19 @@ class Attempt:
             raise self._of.refuse(spent)
         self._closely = digest
 
-    def failed(self) -> None:
-        """End with credentials that don't hold."""
-        if self._closely is not None:
-            self._of.note_failed(self._closely)
+    def __enter__(self) -> None:
+        """Begin."""
+        self._token = _current.set(self)
 
-    def didnt_fail(self) -> None:
-        """End in whatever other way."""
-        if self._taken:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End: with credentials that don't hold, or in whatever other way."""
+        _current.reset(self._token)
+        if isinstance(error, NotAuthenticated):
+            if self._closely is not None:
+                self._of.note_failed(self._closely)
+        elif self._taken:
             self._of.give_back(self._address)
 
 

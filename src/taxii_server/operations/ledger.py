@@ -20,7 +20,7 @@ from prometheus_client import Counter, Histogram
 
 from taxii_server.domain.errors import LedgerUnavailable, Unavailable
 from taxii_server.storage import disclosures
-from taxii_server.storage.engine import waiting_for_database
+from taxii_server.storage.engine import WaitingForDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Ledger:
         """
         try:
             # counted as the request's own time with the database, though the statement is everybody's
-            with waiting_for_database():
+            with WaitingForDatabase():
                 async with asyncio.timeout(_PATIENCE):
                     await self._written(disclosure)
         except TimeoutError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotFound
+from taxii_server.operations.joint_reads import JointReads
 from taxii_server.storage import object_pages
 from taxii_server.storage.object_pages import Page
 
@@ -54,50 +56,58 @@ class Answer:
     next: str | None
 
 
-async def read_objects(
-    database: Database,
-    ledger: Ledger,
-    where: Readable,
-    asked: Asked,
-    recipient: Recipient | None,
-    *,
-    last_added: datetime | None = None,
-    replicas: Replicas | None = None,
-) -> Answer:
-    """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
+class Reader:
+    """Reads pages, and enters them in the disclosure ledger. Make one per process."""
 
-    `recipient` is None where only the head of the answer is sent, which tells of no version. `last_added` is the last date that
-    the collection's clock had given out when the caller was looked up: what was added up to then is all that the page need hold.
-    A list may be read from one of the replicas; it is the primary's answer all the same, and the ledger is the primary's.
+    def __init__(self, database: Database, ledger: Ledger, replicas: Replicas | None = None) -> None:
+        """Take where to read: lists may be read from one of the replicas, and are the primary's answer all the same."""
+        self._database = database
+        self._ledger = ledger
+        self._replicas = replicas
+        self._pages = JointReads[Page]()
 
-    Raises:
-        NotFound: if one object was asked for and the caller sees no version of it.
-        Unavailable: if the page can't be read, or not be recorded; it must not be sent.
-    """
-    nothing = asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT
-    if nothing or asked.begins_after(last_added):
-        return Answer(Page(()), None)
+    async def read(
+        self, where: Readable, asked: Asked, recipient: Recipient | None, *, last_added: datetime | None = None
+    ) -> Answer:
+        """Read one page, which is in the disclosure ledger when it is given back: it may be sent to `recipient`.
 
-    async def read(through: Connection | Database) -> Page:
-        return await object_pages.page(
-            through,
-            where,
-            asked.want,
-            asked.position,
-            asked.bounds,
-            bodies=asked.endpoint in _WITH_BODIES,
-        )
+        `recipient` is None where only the head of the answer is sent, which tells of no version. `last_added` is the last date
+        that the collection's clock had given out when the caller was looked up: what was added up to then is all that the page
+        need hold.
 
-    page = await replicas.read(where, read) if replicas is not None and asked.endpoint in _LISTS else None
-    if page is None and object_pages.walks(asked.want):
-        page = await read(database)
-    elif page is None:
-        async with database.read(where) as connection:
-            page = await read(connection)
-    if asked.endpoint in _OF_ONE_OBJECT and not page.known:
-        raise NotFound
-    if page.dates and recipient is not None:
-        await ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
-    if not page.more or page.last is None:
-        return Answer(page, None)
-    return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
+        Raises:
+            NotFound: if one object was asked for and the caller sees no version of it.
+            Unavailable: if the page can't be read, or not be recorded; it must not be sent.
+        """
+        nothing = asked.want.matches_nothing and asked.endpoint not in _OF_ONE_OBJECT
+        if nothing or asked.begins_after(last_added):
+            return Answer(Page(()), None)
+        # a replica has to have had as many changes as whoever is given the page was told of
+        page = await self._pages.answer((where, where.changes, asked), partial(self._page, where, asked))
+        if asked.endpoint in _OF_ONE_OBJECT and not page.known:
+            raise NotFound
+        if page.dates and recipient is not None:
+            await self._ledger.enter(Disclosure.of(where.collection_id, recipient, asked.endpoint, page.dates))
+        if not page.more or page.last is None:
+            return Answer(page, None)
+        return Answer(page, Cursor(asked.endpoint, where.collection_id, asked.want, page.last).encode())
+
+    async def _page(self, where: Readable, asked: Asked) -> Page:
+        async def read(through: Connection | Database) -> Page:
+            return await object_pages.page(
+                through,
+                where,
+                asked.want,
+                asked.position,
+                asked.bounds,
+                bodies=asked.endpoint in _WITH_BODIES,
+            )
+
+        if self._replicas is not None and asked.endpoint in _LISTS:
+            page = await self._replicas.read(where, read)
+            if page is not None:
+                return page
+        if object_pages.walks(asked.want):
+            return await read(self._database)
+        async with self._database.read(where) as connection:
+            return await read(connection)

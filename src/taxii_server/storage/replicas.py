@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from taxii_server.storage import bounds
-from taxii_server.storage.engine import driver_of, engine_of, waiting_for_database
+from taxii_server.storage.engine import WaitingForDatabase, driver_of, engine_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -184,7 +184,7 @@ class Replicas:
         if where.changes is not None:
             serving = [each for each in self.all if each.serves]
             first = next(self._turn) % len(serving) if serving else 0
-            with waiting_for_database():
+            with WaitingForDatabase():
                 for replica in (*serving[first:], *serving[:first]):
                     try:
                         result = await replica.read(where, ask)

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from taxii_server.auth.identify import Identifier
     from taxii_server.domain.access import Caller
     from taxii_server.operations.activity import Activity
-    from taxii_server.operations.ledger import Ledger
     from taxii_server.operations.objects import Again
+    from taxii_server.operations.reading import Reader
     from taxii_server.operations.validation import Validators
     from taxii_server.storage.engine import Connection, Database
-    from taxii_server.storage.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,7 @@ class Service:
     """What the TAXII face works with, handed to it once."""
 
     database: Database
-    replicas: Replicas | None
-    ledger: Ledger
+    reader: Reader
     identifier: Identifier
     failed_logins: FailedLogins
     limits: ClientLimits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,7 @@ FIELDS: Mapping[Endpoint, frozenset[str]] = {
 }
 """Which fields each endpoint that pages takes; a field an endpoint doesn't list is ignored there."""
 
+_REMEMBERED = 256  # octets of a query, so that what strangers make up takes little memory
 _DELETE_FIELDS = frozenset({"match[version]", "match[spec_version]"})
 _WHOLE_NUMBER = re.compile(r"[0-9]+")
 _SURPLUS_ZEROS = re.compile(r"(\.[0-9]{6})0+Z$")
@@ -55,6 +57,11 @@ def page_query(
     Raises:
         BadParameter: naming the parameter and what is wrong with it.
     """
+    read = _page_query if len(query) > _REMEMBERED else _remembered
+    return read(query, endpoint, collection_id, stix_id)
+
+
+def _page_query(query: str, endpoint: Endpoint, collection_id: UUID, stix_id: str | None) -> PageQuery:
     given = _fields(query, FIELDS[endpoint])
     wanted = _read(given)
     if stix_id is not None:
@@ -67,6 +74,10 @@ def page_query(
         if cursor is not None:
             return PageQuery(cursor.want, cursor.position, limit)
     return PageQuery(asked, None, limit)
+
+
+# a poller asks for the same until there is something new, and so do all of them that are at the end
+_remembered = lru_cache(maxsize=1024)(_page_query)
 
 
 def delete_query(query: str) -> Filter | None:

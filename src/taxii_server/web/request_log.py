@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from starlette.requests import ClientDisconnect
 
 from taxii_server.domain.errors import NotAuthenticated, TaxiiServerError, Unavailable
-from taxii_server.storage.engine import database_time
+from taxii_server.storage.engine import DatabaseTime
 from taxii_server.web import errors
 from taxii_server.web.proxies import client_address
 
@@ -104,7 +104,7 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", identifier.encode())]
             await send(message)
 
-        with IN_PROGRESS.track_inprogress(), database_time() as in_database, ExitStack() as end:
+        with IN_PROGRESS.track_inprogress(), DatabaseTime() as in_database, ExitStack() as end:
             scope["taxii.end"] = end
             try:
                 await self._app(scope, receive, self._delivery.to(scope, noting))

@@ -52,15 +52,7 @@ def router(service: Service) -> APIRouter:
         asked = reading.Asked(endpoint, query.want, query.position, bounds)
         # the head of an answer tells of no version
         recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
-        answer = await reading.read_objects(
-            service.database,
-            service.ledger,
-            where,
-            asked,
-            recipient,
-            last_added=caller.place.last_added,
-            replicas=service.replicas,
-        )
+        answer = await service.reader.read(where, asked, recipient, last_added=caller.place.last_added)
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.page.dates), more=answer.next is not None)
         return answer, query

@@ -1,0 +1,124 @@
+"""Requests that ask for the same at once share a read, and none is given one that began before it asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxii_server.operations.joint_reads import JointReads
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Reads:
+    """Reads that end when a test says so; each gives the time at which it began."""
+
+    clock: int = 0
+    begun: int = 0
+    open: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    async def read(self) -> int:
+        self.begun += 1
+        began = self.clock
+        ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.open.append(ends)
+        await ends
+        return began
+
+    async def end(self, error: Exception | None = None) -> None:
+        """End the oldest one, and let everything happen that follows from it."""
+        ends = self.open.popleft()
+        if not ends.done():
+            ends.set_result(None) if error is None else ends.set_exception(error)
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Asking:
+    """Requests for one page, in the order of their asking."""
+
+    def __init__(self) -> None:
+        self.joint = JointReads[int]()
+        self.reads = Reads()
+
+    async def ask(self, key: str = "page") -> asyncio.Task[int]:
+        self.reads.clock += 1
+        asking = asyncio.create_task(self.joint.answer(key, self.reads.read))
+        await settled()
+        return asking
+
+
+async def test_who_asks_meanwhile_shares_the_next_read() -> None:
+    """Not the one under way: it may have begun before what it is asked for was there, or was allowed."""
+    asking = Asking()
+    first = await asking.ask()
+    others = [await asking.ask() for _ in range(5)]
+    assert asking.reads.begun == 1
+
+    await asking.reads.end()
+    assert await first == 1
+    assert asking.reads.begun == 2
+    await asking.reads.end()
+    assert [await one for one in others] == [6] * 5
+    assert asking.reads.begun == 2
+
+
+async def test_other_pages_are_read_meanwhile() -> None:
+    asking = Asking()
+    await asking.ask("one")
+    await asking.ask("other")
+
+    assert asking.reads.begun == 2
+
+
+async def test_a_failure_is_its_own_request_s() -> None:
+    asking = Asking()
+    first, second, third = [await asking.ask() for _ in range(3)]
+    await asking.reads.end(OSError("lost"))
+    await asking.reads.end(ValueError("lost again"))
+    await asking.reads.end()
+
+    with pytest.raises(OSError, match="lost"):
+        await first
+    with pytest.raises(ValueError, match="lost again"):
+        await second
+    assert await third > 1
+
+
+@given(
+    st.lists(st.sampled_from(["ask", "ask", "end", "fail", "leave"]), max_size=40), st.randoms(use_true_random=False)
+)
+def test_in_any_order_everybody_has_an_answer_no_older_than_his_question(steps: list[str], random: object) -> None:
+    async def run() -> None:
+        asking = Asking()
+        asked: list[tuple[int, asyncio.Task[int]]] = []
+        for step in steps:
+            if step == "ask":
+                task = await asking.ask()
+                asked.append((asking.reads.clock, task))
+            elif step == "leave" and asked:
+                random.choice(asked)[1].cancel()  # type: ignore[attr-defined]
+                await settled()
+            elif asking.reads.open:
+                await asking.reads.end(OSError("lost") if step == "fail" else None)
+        while asking.reads.open:
+            await asking.reads.end()
+
+        assert all(task.done() for _, task in asked)
+        for then, task in asked:
+            if not task.cancelled() and task.exception() is None:
+                assert task.result() >= then
+        assert not asking.joint._under_way
+        assert not asking.joint._next
+
+    asyncio.run(run())
