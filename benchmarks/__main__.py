@@ -45,8 +45,9 @@ def _envelopes(size: int) -> str:
     return "one object each" if size == 1 else f"envelopes of {size:,}"
 
 
-def _poll(news: int, clients: int, scheme: str) -> str:
-    return f"poll, {f'{news} new' if news else 'nothing new'}, {clients} {'clients' if clients > 1 else 'client'}, {scheme}"
+def _poll(news: int, clients: int, scheme: str, *, apart: bool = False) -> str:
+    what = f"poll, {f'{news} new' if news else 'nothing new'}, {clients} {'clients' if clients > 1 else 'client'}, {scheme}"
+    return f"{what}, each from its own date" if apart else what
 
 
 async def push(report: Report, here: site.Site, seeds: Iterator[int], scale: int) -> None:
@@ -106,11 +107,11 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
             for scheme in (TOKENS, BASIC):
                 said = [tokens[number] if scheme == TOKENS else here.basic(number) for number in range(clients)]
                 targets = [here.target.as_(one) for one in said]
-                for news in (0, 5):
-                    what = _poll(news, clients, scheme)
-                    report.add(what, await measures.poll(targets, path, after[news], news, seconds))
+                for news, apart in ((0, False), (5, False), (5, True))[: 3 if clients > 1 else 2]:
+                    what = _poll(news, clients, scheme, apart=apart)
+                    report.add(what, await measures.poll(targets, path, after[news], news, seconds, apart=apart))
                     # right after it: what else the machine does meets both
-                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds / 2), "floor")
+                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds), "floor")
 
 
 async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
@@ -178,9 +179,9 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
     await measures.push([other.target], other.path, [next(objects.envelopes(source, 5))], 5)
     _, _, now = await measures.sync(other.target, other.path, 1000)
     for clients in (1, 16):
-        for news, after in ((0, now), (5, before)):
-            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds)
-            await tried(_poll(news, clients, other.scheme), polls)
+        for news, after, apart in ((0, now, False), (5, before, False), (5, before, True))[: 3 if clients > 1 else 2]:
+            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds, apart=apart)
+            await tried(_poll(news, clients, other.scheme, apart=apart), polls)
 
 
 def measure_peer(report: Report, other: Peer, seconds: float) -> None:
