@@ -38,14 +38,16 @@ if TYPE_CHECKING:
 PARTS = ("push", "sync", "poll", "manifest", "storm", "memory")
 _MIXED = ("indicator", "relationship")
 _PATIENCE = 60  # seconds
+_SECONDS, _SECONDS_OF_FULL = 3.0, 10.0
 
 
 def _envelopes(size: int) -> str:
     return "one object each" if size == 1 else f"envelopes of {size:,}"
 
 
-def _poll(news: int, clients: int, scheme: str) -> str:
-    return f"poll, {f'{news} new' if news else 'nothing new'}, {clients} {'clients' if clients > 1 else 'client'}, {scheme}"
+def _poll(news: int, clients: int, scheme: str, *, apart: bool = False) -> str:
+    what = f"poll, {f'{news} new' if news else 'nothing new'}, {clients} {'clients' if clients > 1 else 'client'}, {scheme}"
+    return f"{what}, each from its own date" if apart else what
 
 
 async def push(report: Report, here: site.Site, seeds: Iterator[int], scale: int) -> None:
@@ -105,11 +107,11 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
             for scheme in (TOKENS, BASIC):
                 said = [tokens[number] if scheme == TOKENS else here.basic(number) for number in range(clients)]
                 targets = [here.target.as_(one) for one in said]
-                for news in (0, 5):
-                    what = _poll(news, clients, scheme)
-                    report.add(what, await measures.poll(targets, path, after[news], news, seconds))
+                for news, apart in ((0, False), (5, False), (5, True))[: 3 if clients > 1 else 2]:
+                    what = _poll(news, clients, scheme, apart=apart)
+                    report.add(what, await measures.poll(targets, path, after[news], news, seconds, apart=apart))
                     # right after it: what else the machine does meets both
-                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds / 2), "floor")
+                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds), "floor")
 
 
 async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
@@ -164,7 +166,7 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
 
     # the storm first: what some servers do grows with the square of what they hold
     _, _, start = await measures.sync(other.target, other.path, 1000)
-    await tried(STORM, lambda: storm.storm(eight, other.path, start, seconds, next(seeds), other.few or 10**9))
+    await tried(STORM, lambda: storm.storm(eight, other.path, start, 2 * seconds, next(seeds), other.few or 10**9))
     _, _, after = await measures.sync(other.target, other.path, 1000)
     await tried(DATES, lambda: storm.dates(other.target, other.path, after, next(envelope), 100))
     await measures.push(eight, other.path, list(itertools.islice(envelope, warm)), 100)
@@ -177,9 +179,9 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
     await measures.push([other.target], other.path, [next(objects.envelopes(source, 5))], 5)
     _, _, now = await measures.sync(other.target, other.path, 1000)
     for clients in (1, 16):
-        for news, after in ((0, now), (5, before)):
-            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds)
-            await tried(_poll(news, clients, other.scheme), polls)
+        for news, after, apart in ((0, now, False), (5, before, False), (5, before, True))[: 3 if clients > 1 else 2]:
+            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds, apart=apart)
+            await tried(_poll(news, clients, other.scheme, apart=apart), polls)
 
 
 def measure_peer(report: Report, other: Peer, seconds: float) -> None:
@@ -196,7 +198,7 @@ def measure_peer(report: Report, other: Peer, seconds: float) -> None:
 
 async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> None:
     """Measure what was asked for."""
-    scale = 5 if asked.full else 1
+    scale, seconds = (5, _SECONDS_OF_FULL) if asked.full else (1, _SECONDS)
     seeds = itertools.count(1)
     if "push" in asked.only:
         await push(report, here, seeds, scale)
@@ -205,8 +207,8 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
     if "sync" in asked.only:
         await sync(report, here, reader)
     if "poll" in asked.only:
-        await poll(report, here, seeds, 10 if asked.full else 3)
-        await poll_beside_a_push(report, here, seeds, 10 if asked.full else 3)
+        await poll(report, here, seeds, seconds)
+        await poll_beside_a_push(report, here, seeds, seconds)
     if "manifest" in asked.only:
         page = here.path("structural").replace("/objects/", "/manifest/") + "?limit=1000"
         figures = await measures.repeated([reader], page, 3 * scale)
@@ -214,7 +216,7 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
     if "storm" in asked.only:
         _, _, after = await measures.sync(reader, here.path("strict"), 1000)
         eight = [here.target.as_(here.basic(number)) for number in range(2 * storm.EACH)]
-        report.add(STORM, await storm.storm(eight, here.path("strict"), after, 5 * scale, 10_000))
+        report.add(STORM, await storm.storm(eight, here.path("strict"), after, 2 * seconds, 10_000))
         _, _, after = await measures.sync(reader, here.path("strict"), 1000)
         envelope = next(objects.envelopes(objects.objects(next(seeds)), 100))
         report.add(DATES, await storm.dates(reader, here.path("strict"), after, envelope, 100))
@@ -233,7 +235,7 @@ def main() -> None:
     asked = options.parse_args()
     report = Report(machine())
     workers = os.cpu_count() or 1
-    seconds = 10.0 if asked.full else 3.0
+    seconds = _SECONDS_OF_FULL if asked.full else _SECONDS
     with site.running(workers) as here:
         report.setting |= site.versions(here)
         uvloop.run(run(asked, report, here))

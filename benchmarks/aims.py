@@ -17,6 +17,7 @@ _PUSH = "envelopes of 100, 8 connections"
 _SYNC = "full sync, pages of 1,000"
 _POLL = "poll, nothing new, 16 clients, tokens"
 _POLL_OF_NEWS = "poll, 5 new, 16 clients, tokens"
+_POLL_APART = f"{_POLL_OF_NEWS}, each from its own date"
 _AT_MOST_PAGE, _AT_MOST_PUSH = 1.3, 2.0
 _FRACTIONS = {1 / 3: "a third", 0.5: "half", 0.4: "0.4"}
 
@@ -44,7 +45,7 @@ def _of_run(report: Report) -> Iterator[Aim]:
     yield _least(_SYNC, "objects/s", 100_000, report.value(_SYNC, "objects"))
     yield _beside(report, _SYNC, "objects", FLOOR, 1 / 3)
     yield _beside(report, _SYNC, "objects", "OpenTAXII", 15)
-    for poll in (_POLL, _POLL_OF_NEWS):
+    for poll in (_POLL, _POLL_OF_NEWS, _POLL_APART):
         yield _beside(report, poll, "rate", FLOOR, 0.5)
         yield _beside(report, poll, "rate", "OpenTAXII", 8)
         yield _most(f"{poll}: p99 / p50", 5, _quotient(report, (poll, "p99"), (poll, "p50")))

@@ -213,7 +213,7 @@ def _storm(report: Report) -> Chart | None:
     )
     return Chart(
         "storm",
-        "Four writers and four pollers at once: versions missed and got again, in 100",
+        "Four writers and four pollers at once: missed and got again, of 100 to deliver",
         _setting(report.setting),
         lines,
         f"Versions that four pollers missed while four writers wrote: {told}.",

@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -130,14 +131,23 @@ def counted(bodies: Sequence[bytes]) -> Counter[Key]:
     return found
 
 
-async def poll(targets: Sequence[Target], path: str, after: str, news: int, seconds: float) -> Figures:
-    """Poll again and again for what came after a date, each target over a connection of its own."""
-    query = f"{path}?added_after={quote(after)}"
+async def poll(
+    targets: Sequence[Target], path: str, after: str, news: int, seconds: float, *, apart: bool = False
+) -> Figures:
+    """Poll again and again for what came after a date, each target over a connection of its own.
+
+    `apart` are dates that differ by microseconds, with the same news: no server can answer two of these requests by one read.
+    """
+    begin = datetime.fromisoformat(after).astimezone(UTC)
+    afters = [begin + timedelta(microseconds=number if apart else 0) for number in range(len(targets))]
+    queries = [f"{path}?added_after={one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in afters]
 
     def good(answer: Answer) -> bool:
         return answer.status == 200 and (news > 0) == (b'"objects"' in answer.body)
 
-    return milliseconds(await repeat([(one.url, one.get(query)) for one in targets], seconds, good))
+    return milliseconds(
+        await repeat([(one.url, one.get(query)) for one, query in zip(targets, queries, strict=True)], seconds, good)
+    )
 
 
 async def repeated(targets: Sequence[Target], path: str, seconds: float) -> Figures:

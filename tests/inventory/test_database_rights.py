@@ -146,16 +146,19 @@ def test_the_server_owns_and_calls_nothing_of_ours(catalog: psycopg.Connection) 
         assert catalog.execute(query.encode(), (ROLE,)).fetchall() == []
 
 
-def test_the_one_function_is_the_owners_and_only_triggers_call_it(catalog: psycopg.Connection) -> None:
-    """It counts what members store, with the owner's rights and a search path of its own; nobody else may call it."""
+def test_functions_are_the_owners_and_only_triggers_call_them(catalog: psycopg.Connection) -> None:
+    """One counts what members store, with the owner's rights and a search path of its own; one has the caller's, and reads nothing."""
     functions = catalog.execute(
         "SELECT proname::text, pg_get_userbyid(proowner), prorettype::regtype::text, prosecdef, proconfig,"
-        " has_function_privilege(%s, oid, 'EXECUTE') FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        " has_function_privilege(%s, oid, 'EXECUTE') FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY proname",
         (ROLE,),
     ).fetchall()
 
     path = ["search_path=pg_catalog, public, pg_temp"]
-    assert functions == [("count_stored_octets", "taxii_owner", "trigger", True, path, False)]
+    assert functions == [
+        ("count_stored_octets", "taxii_owner", "trigger", True, path, False),
+        ("tell_lateness", "taxii_owner", "trigger", False, None, False),
+    ]
 
 
 def test_the_server_has_no_sequence(catalog: psycopg.Connection) -> None:

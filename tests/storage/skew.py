@@ -33,7 +33,7 @@ _PARTS: Final = {
     "old": "SELECT n, 'indicator', n + 3000000, 21, v, 0, CASE v WHEN 1 THEN 0 ELSE 5 END, 5, NULL::int"
     " FROM generate_series(1, 60000) AS n, generate_series(1, 2) AS v",
     "long": "SELECT n, 'malware', -1, 21, n, 0, CASE n WHEN 60000 THEN 5 ELSE 0 END, 5, NULL::int FROM generate_series(1, 60000) AS n",
-    "late": "SELECT n, 'malware', -2, 21, 20001 - n, 0, CASE n WHEN 1 THEN 5 ELSE 0 END, 5, CASE WHEN n > 1 THEN n - 1 END"
+    "late": "SELECT n, 'malware', -2, 21, 20001 - n, 0, CASE n WHEN 1 THEN 5 ELSE 0 END, 5, CASE WHEN n > 1 THEN 1 END"
     " FROM generate_series(1, 20000) AS n",
     "rare": "SELECT n, 'campaign', n + 4000000, 21, 1, 0, 5, 5, NULL::int FROM generate_series(1, 5) AS n",
     "last": "SELECT n, 'indicator', n + 5000000, 21, 1, n % 5, 5, 5, NULL::int FROM generate_series(1, 40000) AS n",
@@ -59,7 +59,7 @@ def fill(owner_url: str) -> dict[str, datetime]:
     with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as connection:
         place(connection, BIG)
         # nobody asks for the sums, and indexes are made faster at the end
-        connection.execute("ALTER TABLE object_versions DISABLE TRIGGER USER")
+        connection.execute("ALTER TABLE object_versions DISABLE TRIGGER count_added, DISABLE TRIGGER count_removed")
         found = connection.execute(
             "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'object_versions' AND indexname LIKE 'ix%'"
         ).fetchall()

@@ -51,7 +51,7 @@ def test_any_server_is_measured_as_a_peer(here: site.Site) -> None:
     assert told.setting["peers"] == {"itself": ["It is ours."]}
     assert [row for row in told.rows if row.said or row.of != "itself"] == []
     assert {row.figures["missed"] + row.figures["repeated"] for row in told.rows if row.what == STORM} == {0}
-    assert len({row.what for row in told.rows}) == 9
+    assert len({row.what for row in told.rows}) == 10
 
 
 def test_what_a_peer_refuses_is_told_and_the_run_goes_on(here: site.Site) -> None:

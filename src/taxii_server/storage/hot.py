@@ -3,8 +3,8 @@
 `Statement.on` runs one on a connection that somebody holds already, as part of their transaction. `Step` is one made ready for
 a lane (`lanes`), where it travels with others in one message.
 
-Written with named parameters, sent with numbered ones. The driver converts a text of at most `CONVERTED_ONCE` octets the
-first time only, and a longer one again on every request; much of ours is indentation.
+Written with named parameters, sent with numbered ones, and past the driver's own statements. Of these it converts a text of at
+most `CONVERTED_ONCE` octets the first time only, and a longer one again on every request.
 """
 
 from __future__ import annotations

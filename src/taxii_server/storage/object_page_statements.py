@@ -15,8 +15,8 @@ one piece, for which both would hold on to a buffer. Rows come in any order, wha
 | `ids`, `forms`, `versions` | of each version, without `:bodies` |
 | `more` | whether a version matched that no longer fits |
 
-Late arrivals are looked for only if something was added by `:added_after`: many clients begin at the epoch. Their NOT EXISTS
-ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
+Late arrivals of `lateness` n came at most 16^n seconds late: those that are news to who asks from `:added_after` on were added
+within as much of it. Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
 
 `:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which is
 -infinity where the request named no such instant. `:forms` are the forms in question, all of them unless `:named`.
@@ -31,7 +31,7 @@ from taxii_server.storage.hot import Statement
 _page = partial(Statement, columns="bodies dates ids forms versions more")
 _known = partial(Statement, columns="known bodies dates ids forms versions more")
 
-# The default view. Merges walks of ix_object_versions_latest, one a level, and one of ix_object_versions_late. Each level
+# The default view. Merges walks of ix_object_versions_latest, one a level, and of ix_object_versions_lateness. Each level
 # is walked through what nobody supersedes (5), and through what is superseded only above the clearance, which is little. The
 # index's condition is repeated to the letter, so that Postgres may use it; its order goes on with the form, which changes
 # nothing, and leaves Postgres no other index to walk.
@@ -85,20 +85,20 @@ LATEST = _page("""
                   ORDER BY date_added, form LIMIT :rows) AS walk
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
-         (SELECT date_added, stix_id, form, version, body_bytes, body
-            FROM object_versions AS late
-           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= :added_after AND level <= :clearance
-             AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
-             AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
-             AND form = ANY(:forms)
-             AND NOT EXISTS (SELECT FROM object_versions AS later
-                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
-                                AND (later.form, later.version_at) > (late.form, late.version_at)
-                                AND later.level <= :clearance
-                                AND later.date_added > :added_after
-                             OFFSET 0)
+         (SELECT walk.*
+            FROM generate_series(0, 8) AS spans(n)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions AS late
+                  WHERE collection_id = :collection AND lateness = n AND date_added > :position AND late_after <= :added_after
+                    AND date_added <= :added_after + 16 ^ n * interval '1s' AND level <= :clearance AND form = ANY(:forms)
+                    AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
+                    AND NOT EXISTS (SELECT FROM object_versions AS later
+                                     WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                       AND (later.form, later.version_at) > (late.form, late.version_at)
+                                       AND later.level <= :clearance AND later.date_added > :added_after OFFSET 0)
+                  ORDER BY date_added, late_after LIMIT :rows) AS walk
+           WHERE :added_after + 16 ^ n * interval '1s' > :position
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added, form LIMIT :rows
@@ -134,20 +134,20 @@ LATEST_OF_TYPES = _page("""
                     AND form = ANY(:forms)
                   ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
-         (SELECT date_added, stix_id, form, version, body_bytes, body
-            FROM object_versions AS late
-           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= :added_after AND level <= :clearance
-             AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
-             AND (superseded_level <= :clearance OR newer_form_level <= :clearance)
-             AND form = ANY(:forms) AND stix_type = ANY(CAST(:types AS text[]))
-             AND NOT EXISTS (SELECT FROM object_versions AS later
-                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
-                                AND (later.form, later.version_at) > (late.form, late.version_at)
-                                AND later.level <= :clearance
-                                AND later.date_added > :added_after
-                             OFFSET 0)
+         (SELECT walk.*
+            FROM generate_series(0, 8) AS spans(n)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions AS late
+                  WHERE collection_id = :collection AND lateness = n AND date_added > :position AND late_after <= :added_after
+                    AND date_added <= :added_after + 16 ^ n * interval '1s' AND level <= :clearance AND form = ANY(:forms)
+                    AND (superseded_level <= :clearance OR newer_form_level <= :clearance) AND stix_type = ANY(CAST(:types AS text[]))
+                    AND NOT EXISTS (SELECT FROM object_versions AS later
+                                     WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                       AND (later.form, later.version_at) > (late.form, late.version_at)
+                                       AND later.level <= :clearance AND later.date_added > :added_after OFFSET 0)
+                  ORDER BY date_added, late_after LIMIT :rows) AS walk
+           WHERE :added_after + 16 ^ n * interval '1s' > :position
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows
@@ -217,20 +217,20 @@ NEWEST_FORM = _page("""
                   ORDER BY date_added, form LIMIT :rows) AS walk
            ORDER BY date_added, form LIMIT :rows)
        UNION ALL
-         (SELECT date_added, stix_id, form, version, body_bytes, body
-            FROM object_versions AS late
-           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= :added_after AND level <= :clearance
-             AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
-             AND newer_form_level <= :clearance
-             AND form = ANY(:forms)
-             AND NOT EXISTS (SELECT FROM object_versions AS later
-                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
-                                AND later.form > late.form
-                                AND later.level <= :clearance
-                                AND later.date_added > :added_after
-                             OFFSET 0)
+         (SELECT walk.*
+            FROM generate_series(0, 8) AS spans(n)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions AS late
+                  WHERE collection_id = :collection AND lateness = n AND date_added > :position AND late_after <= :added_after
+                    AND date_added <= :added_after + 16 ^ n * interval '1s' AND level <= :clearance AND form = ANY(:forms)
+                    AND newer_form_level <= :clearance
+                    AND NOT EXISTS (SELECT FROM object_versions AS later
+                                     WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                       AND later.form > late.form
+                                       AND later.level <= :clearance AND later.date_added > :added_after OFFSET 0)
+                  ORDER BY date_added, late_after LIMIT :rows) AS walk
+           WHERE :added_after + 16 ^ n * interval '1s' > :position
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added, form LIMIT :rows
@@ -265,20 +265,20 @@ NEWEST_FORM_OF_TYPES = _page("""
                     AND form = ANY(:forms)
                   ORDER BY date_added, superseded_level LIMIT :rows) AS walk
        UNION ALL
-         (SELECT date_added, stix_id, form, version, body_bytes, body
-            FROM object_versions AS late
-           WHERE collection_id = :collection AND date_added > :position AND late_after IS NOT NULL
-             AND late_after <= :added_after AND level <= :clearance
-             AND (SELECT date_added FROM object_versions
-                   WHERE collection_id = :collection ORDER BY date_added LIMIT 1) <= :added_after
-             AND newer_form_level <= :clearance
-             AND form = ANY(:forms) AND stix_type = ANY(CAST(:types AS text[]))
-             AND NOT EXISTS (SELECT FROM object_versions AS later
-                              WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
-                                AND later.form > late.form
-                                AND later.level <= :clearance
-                                AND later.date_added > :added_after
-                             OFFSET 0)
+         (SELECT walk.*
+            FROM generate_series(0, 8) AS spans(n)
+           CROSS JOIN LATERAL (
+                 SELECT date_added, stix_id, form, version, body_bytes, body
+                   FROM object_versions AS late
+                  WHERE collection_id = :collection AND lateness = n AND date_added > :position AND late_after <= :added_after
+                    AND date_added <= :added_after + 16 ^ n * interval '1s' AND level <= :clearance AND form = ANY(:forms)
+                    AND newer_form_level <= :clearance AND stix_type = ANY(CAST(:types AS text[]))
+                    AND NOT EXISTS (SELECT FROM object_versions AS later
+                                     WHERE later.collection_id = late.collection_id AND later.stix_id = late.stix_id
+                                       AND later.form > late.form
+                                       AND later.level <= :clearance AND later.date_added > :added_after OFFSET 0)
+                  ORDER BY date_added, late_after LIMIT :rows) AS walk
+           WHERE :added_after + 16 ^ n * interval '1s' > :position
            ORDER BY date_added, form LIMIT :rows)
         ) AS walks
          ORDER BY date_added LIMIT :rows

@@ -48,6 +48,8 @@ object_versions = Table(
     Column("superseded_level", SmallInteger, nullable=False),
     Column("newer_form_level", SmallInteger, nullable=False),
     Column("late_after", instant),
+    # a trigger's
+    Column("lateness", SmallInteger),
     # members and clients are never deleted, and one statement writes all rows: no foreign key to check a thousand times
     Column("member", Integer, nullable=False),
     Column("client", Integer),
@@ -100,12 +102,24 @@ Index(
     object_versions.c.superseded_level,
     postgresql_where=_NEWEST_FORM,
 )
+# Late arrivals. The first index is what the release before walks; the second one's last columns spare a look at versions that
+# don't match.
 Index(
     "ix_object_versions_late",
     object_versions.c.collection_id,
     object_versions.c.date_added,
     object_versions.c.form,
     postgresql_where=text("late_after IS NOT NULL"),
+)
+Index(
+    "ix_object_versions_lateness",
+    object_versions.c.collection_id,
+    object_versions.c.lateness,
+    object_versions.c.date_added,
+    object_versions.c.late_after,
+    object_versions.c.form,
+    object_versions.c.level,
+    postgresql_where=text("lateness IS NOT NULL"),
 )
 
 deleted_versions = Table(
