@@ -56,7 +56,8 @@ def held_to(where: Proof) -> Step:
 
 async def begin_reading(connection: AsyncConnection, where: Proof | None) -> None:
     """Begin a READ ONLY transaction and hold it to `where`, in one message; None holds it out of everything shared."""
-    await connection.exec_driver_sql(_BEGIN_READ_ONLY if where is None else f"{_BEGIN_READ_ONLY}; {settings(where)}")
+    message = _BEGIN_READ_ONLY if where is None else f"{_BEGIN_READ_ONLY}; {settings(where)}"
+    await connection.exec_driver_sql(message)
 
 
 def begin_writing(connection: AsyncConnection, where: Proof | None) -> None:
