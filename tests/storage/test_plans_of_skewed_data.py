@@ -22,6 +22,7 @@ from taxii_server.storage import (
     clocks,
     consumers,
     disclosures,
+    long_histories,
     object_pages,
     object_writes,
     recalls,
@@ -108,6 +109,13 @@ async def add(connection: Connection) -> None:
     await object_writes.add(connection, WRITER, clock, uuid4(), incoming)
 
 
+async def add_to_many(connection: Connection) -> None:
+    clock = await clocks.lock_clock(connection, BIG)
+    await object_writes.add(
+        connection, WRITER, clock, uuid4(), [(one, body_of(one)) for one in (columns(skew.LONG, 86_400 * 9000),)]
+    )
+
+
 async def remove(connection: Connection) -> None:
     stored = await stored_versions.of_objects(connection, BIG, [PLAIN])
     assert len(stored) == 1
@@ -134,6 +142,7 @@ async def enter(connection: Connection) -> None:
 
 ACTS: Final[dict[str, tuple[Proof | None, Act, int]]] = {
     "an addition": (WRITER, add, 12),
+    "an addition to 60,000 versions": (WRITER, add_to_many, long_histories.LONG + 20),
     "a removal": (Erasable(BIG, 1, 1, Level.RED), remove, 12),
     "the look-up of recalls": (WRITER, recalled, 0),
     "a status": (WRITER, status, 2),

@@ -17,7 +17,7 @@ from taxii_server.domain.filters import Exactly, Keyword
 from taxii_server.domain.tlp import NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from taxii_server.domain.filters import Filter, VersionSpec
@@ -63,6 +63,23 @@ def standings(versions: Iterable[Version]) -> dict[datetime, Standing]:
     for version in sorted(versions, key=lambda each: each.order, reverse=True):
         if version.form != form:
             newer_form, of_form, form = min(newer_form, of_form), NEVER, version.form
+        found[version.date_added] = Standing(superseded_level=of_form, newer_form_level=newer_form)
+        of_form = min(of_form, version.level)
+    return found
+
+
+def standings_after(versions: Iterable[Version], kept: Mapping[datetime, Standing]) -> dict[datetime, Standing]:
+    """Work out the kept levels of some versions of one object from those that stored ones have, `kept` by `date_added`.
+
+    The others are new. There is the one that comes next after each of these, so what else is stored shows in what is kept.
+    """
+    found: dict[datetime, Standing] = {}
+    form, of_form, newer_form = 0, NEVER, NEVER
+    for version in sorted(versions, key=lambda each: each.order, reverse=True):
+        if version.form != form:
+            newer_form, of_form, form = min(newer_form, of_form), NEVER, version.form
+        if (was := kept.get(version.date_added)) is not None:
+            of_form, newer_form = min(of_form, was.superseded_level), min(newer_form, was.newer_form_level)
         found[version.date_added] = Standing(superseded_level=of_form, newer_form_level=newer_form)
         of_form = min(of_form, version.level)
     return found

@@ -14,12 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from taxii_server.domain.additions import Known, Outcome, Store, decide, is_small
-from taxii_server.domain.stix_versions import ALONE, standings
-from taxii_server.storage import arrays, clocks, stored_versions
+from taxii_server.domain.stix_versions import ALONE, standings, standings_after
+from taxii_server.storage import arrays, clocks, long_histories, stored_versions
 from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -69,9 +69,10 @@ async def add(
     ids = {columns.stix_id for columns, _ in incoming}
     # what was recalled doesn't come back in capital letters
     stored, recalled = await stored_versions.of_objects_and_recalls(
-        connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}
+        connection, target.collection_id, ids | {stix_id.lower() for stix_id in ids}, long_histories.LONG
     )
-    work = partial(_plan, stored, recalled, target, clock, incoming, room)
+    stored, partly = await long_histories.completed(connection, target, stored, recalled, [one for one, _ in incoming])
+    work = partial(_plan, stored, partly, recalled, target, clock, incoming, room)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
     plan = work() if is_small([len(body) for _, body in incoming]) else await asyncio.to_thread(work)
     if plan.last_added is not None:
@@ -94,6 +95,7 @@ class _Plan:
 
 def _plan(
     stored: Sequence[StoredVersion],
+    partly: Collection[str],
     recalled: Mapping[str, Sequence[StandingRecall]],
     target: Writable,
     clock: Clock,
@@ -124,9 +126,13 @@ def _plan(
         places[one.stix_id].append(one.place)
     for outcome, _, _ in new:
         places[outcome.place.stix_id].append(outcome.place)
+    kept_of = {one.date_added: one.standing for one in stored if one.stix_id in partly}
     standing = {}
-    for some in places.values():
-        standing.update({some[0].date_added: ALONE} if len(some) == 1 else standings(some))
+    for stix_id, some in places.items():
+        if len(some) == 1 and stix_id not in partly:
+            standing[some[0].date_added] = ALONE
+        else:
+            standing.update(standings_after(some, kept_of) if stix_id in partly else standings(some))
     kept = [standing[outcome.place.date_added] for outcome, _, _ in new]
     rows = {
         "date_added": arrays.instants(outcome.place.date_added for outcome, _, _ in new),

@@ -16,7 +16,7 @@ from taxii_server.storage.hot import Statement
 from taxii_server.storage.tables import object_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -58,15 +58,18 @@ OF_OBJECTS = text("""
      WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
 """)
 
-# The same, and of each object the recalls that stand, the last of each contributor: what an addition is decided from. A lift
+# The same, up to so many of each, and of each object the recalls that stand, the last of each contributor: what an addition is decided from. A lift
 # ends all before it. Probes the unique key and pk_recalls. A recall is told from a version by its null form; in place of
 # version_at it has the date of the newest version that it withdrew or published, which stands last.
 OF_OBJECTS_AND_RECALLS = Statement(
     """
-    SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member,
-           NULL AS reason, NULL AS by_operator
-      FROM object_versions
-     WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
+    SELECT of_object.*, NULL AS reason, NULL AS by_operator
+      FROM unnest(CAST(:stix_ids AS text[])) AS named(id)
+     CROSS JOIN LATERAL (
+           SELECT stix_id, form, version_at, date_added, level, version, digest, superseded_level, newer_form_level, member
+             FROM object_versions
+            WHERE collection_id = :collection AND stix_id = named.id
+            LIMIT CAST(:most AS bigint)) AS of_object
      UNION ALL
     SELECT stix_id, NULL, greatest(withdrawn[cardinality(withdrawn)], telling[cardinality(telling)]), at, level,
            NULL, NULL, NULL, NULL, NULL, reason, client IS NULL
@@ -95,14 +98,17 @@ RESTAND = Statement("""
 async def of_objects(connection: Connection, collection_id: UUID, stix_ids: Iterable[str]) -> list[StoredVersion]:
     """Read every stored version of the named objects, whatever its level."""
     asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
-    return [_stored(row) for row in await connection.execute(OF_OBJECTS, asked)]
+    return [of_row(row) for row in await connection.execute(OF_OBJECTS, asked)]
 
 
 async def of_objects_and_recalls(
-    connection: Connection, collection_id: UUID, stix_ids: Iterable[str]
+    connection: Connection, collection_id: UUID, stix_ids: Collection[str], most: int | None = None
 ) -> tuple[list[StoredVersion], dict[str, list[StandingRecall]]]:
-    """Read every stored version of the named objects, and the recalls of them that stand, in one statement."""
-    asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids)}
+    """Read the stored versions of the named objects, and the recalls of them that stand, in one statement.
+
+    Each object is named once. `most` is how many versions of each are read, all if it is None.
+    """
+    asked = {"collection": collection_id, "stix_ids": arrays.texts(stix_ids), "most": most}
     versions: list[StoredVersion] = []
     recalled: dict[str, list[StandingRecall]] = defaultdict(list)
     for row in await OF_OBJECTS_AND_RECALLS.on(connection, asked):
@@ -110,7 +116,7 @@ async def of_objects_and_recalls(
             recall = StandingRecall(row.level, row.by_operator, row.date_added, row.version_at, row.reason)
             recalled[row.stix_id].append(recall)
         else:
-            versions.append(_stored(row))
+            versions.append(of_row(row))
     return versions, recalled
 
 
@@ -130,7 +136,7 @@ async def added_before(
         .order_by(object_versions.c.date_added)
         .limit(limit)
     )
-    return [_stored(row) for row in await connection.execute(oldest)]
+    return [of_row(row) for row in await connection.execute(oldest)]
 
 
 def restand(connection: Connection, collection_id: UUID, versions: Sequence[StoredVersion]) -> None:
@@ -165,7 +171,8 @@ def _standings(versions: Sequence[StoredVersion]) -> Iterable[tuple[datetime, St
     return standings(version.place for version in versions).items()
 
 
-def _stored(row: Row[tuple[object, ...]]) -> StoredVersion:
+def of_row(row: Row[tuple[object, ...]]) -> StoredVersion:
+    """Take it from a row with these columns."""
     return StoredVersion(
         place=Version(row.stix_id, row.form, row.version_at, row.date_added, row.level),
         version=row.version,
