@@ -20,9 +20,10 @@ def router(service: Service) -> APIRouter:
     for part in (information, collections, objects, disclosures, recalls):
         # not included, but taken over: the framework goes through included routes once for each level they are included in
         whole.routes.extend(part.router(service).routes)
-    # the framework tries one after the other, and this is what nearly everybody asks for
-    often = next(route for route in whole.routes if isinstance(route, TaxiiRoute) and route.name == "get_objects")
-    first = copy(often)
-    first.include_in_schema, first.openapi_extra = False, None
-    whole.routes.insert(0, first)
+    # the framework tries one after the other, and these are what nearly everybody asks for
+    for name in ("add_objects", "get_objects"):
+        often = next(route for route in whole.routes if isinstance(route, TaxiiRoute) and route.name == name)
+        first = copy(often)
+        first.include_in_schema, first.openapi_extra = False, None
+        whole.routes.insert(0, first)
     return whole
