@@ -23,6 +23,7 @@ from taxii_server.storage.lanes import Lane
 from taxii_server.storage.pipeline import Rows
 
 BOTH = ("read", "write")
+_CONTROL = {bounds.BEGIN, bounds.HELD, bounds.COMMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,16 +235,23 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN "):
             sent.append(statement)
 
-    async def run(connection: Connection, *steps: Step) -> Rows:
+    def note_steps(connection: Connection, steps: Sequence[Step]) -> None:
         if not isinstance(db, Database) or connection.engine is db.engine:
-            sent.extend(step.statement.text for step in steps)
+            sent.extend(step.statement.text for step in steps if step.statement not in _CONTROL)
+
+    async def run(connection: Connection, *steps: Step) -> Rows:
+        note_steps(connection, steps)
         return await untold_run(connection, *steps)
 
-    untold_run = held.run
-    held.run = run
+    def later(connection: Connection, *steps: Step) -> None:
+        note_steps(connection, steps)
+        untold_later(connection, *steps)
+
+    untold_run, untold_later = held.run, held.later
+    held.run, held.later = run, later
 
     def send(lane: Lane, steps: Sequence[Step]) -> asyncio.Future[Rows]:
-        sent.extend(step.statement.text for step in steps if step.statement is not bounds.HELD)
+        sent.extend(step.statement.text for step in steps if step.statement not in _CONTROL)
         return untold_send(lane, steps)
 
     untold_send = Lane.send
@@ -254,5 +262,5 @@ def statements(db: Database | type[Engine]) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(target, "before_cursor_execute", note)
-        held.run = untold_run
+        held.run, held.later = untold_run, untold_later
         Lane.send = untold_send  # type: ignore[method-assign]

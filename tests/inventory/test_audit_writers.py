@@ -30,6 +30,7 @@ WRITERS: Final[dict[str, set[Act] | str]] = {
     "alliance.py:put_grant": {Act.GRANT_GIVEN, Act.GRANT_CHANGED},
     "alliance.py:remove_grant": {Act.GRANT_WITHDRAWN},
     "audit.py:append": "is the audit",
+    "audit.py:append_later": "is the audit",
     "audit_reading.py:add_signed": "is the signature of a checkpoint of the same transaction",
     "client_certificates.py:add": {Act.CERTIFICATE_ADDED},
     "client_certificates.py:remove": {Act.CERTIFICATE_REMOVED},

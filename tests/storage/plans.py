@@ -15,7 +15,7 @@ from sqlalchemy import event
 from taxii_server.storage import held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from taxii_server.storage.engine import Connection, Database
     from taxii_server.storage.hot import Step
@@ -98,20 +98,27 @@ def sent(database: Database) -> Iterator[list[tuple[str, Mapping[str, Any]]]]:
         if not statement.startswith("BEGIN "):
             collected.append((statement, parameters))
 
-    async def run(connection: Connection, *steps: Step) -> Rows:
+    def note_steps(steps: Sequence[Step]) -> None:
         for step in steps:
             written = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", step.statement.text)
             collected.append((written, dict(zip(step.statement.names, step.values, strict=True))))
-        return await untold(connection, *steps)
 
-    untold = held.run
-    held.run = run
+    async def run(connection: Connection, *steps: Step) -> Rows:
+        note_steps(steps)
+        return await untold_run(connection, *steps)
+
+    def later(connection: Connection, *steps: Step) -> None:
+        note_steps(steps)
+        untold_later(connection, *steps)
+
+    untold_run, untold_later = held.run, held.later
+    held.run, held.later = run, later
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     try:
         yield collected
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
-        held.run = untold
+        held.run, held.later = untold_run, untold_later
 
 
 async def scans(
@@ -123,7 +130,7 @@ async def scans(
     table: str = "object_versions",
 ) -> list[Scan]:
     """Run a statement as prepared, planned for any values or for these, and tell how it went through a table."""
-    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver = await _driver(connection)
     mode = "force_generic_plan" if generic else "force_custom_plan"
     await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
     await prepare(connection, "looked_at", statement)
@@ -136,7 +143,7 @@ async def prepare(connection: Connection, name: str, statement: str) -> None:
     """Prepare a statement as the driver does."""
     names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
     numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found.group(1)) + 1}", statement).replace("%%", "%")
-    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver = await _driver(connection)
     await driver.execute(sql.SQL("PREPARE {} AS ").format(sql.Identifier(name)) + sql.SQL(numbered))
 
 
@@ -154,10 +161,16 @@ async def prepared_plan(
     names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
     given = sql.SQL(", ").join(map(sql.Literal, (values[one] for one in names)))
     explain = sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {}" + ("({})" if names else ""))
-    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver = await _driver(connection)
     cursor = await driver.execute(explain.format(sql.Identifier(name), *([given] if names else [])))
     [(plan,)] = await cursor.fetchall()
     return list(_nodes(plan[0]["Plan"]))
+
+
+async def _driver(connection: Connection) -> Any:
+    """Give the driver's connection, with the transaction begun that waits for its first statement."""
+    await connection.exec_driver_sql("SELECT")
+    return (await connection.get_raw_connection()).driver_connection
 
 
 def scans_of(plan: list[Mapping[str, Any]], table: str | None = None) -> list[Scan]:

@@ -146,7 +146,7 @@ async def recalled(connection: Connection) -> None:
 
 async def status(connection: Connection) -> None:
     made = Status(uuid4(), datetime.now(UTC), (), (), 0)
-    await statuses.write(connection, made, trust_group_id=BIG, collection_id=BIG, member=1, client=1)
+    statuses.write(connection, made, trust_group_id=BIG, collection_id=BIG, member=1, client=1)
     found = await statuses.find(
         connection, made.id, trust_group_id=BIG, principal=Principal(1, "c", 1, "m", frozenset(), None)
     )

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy.engine import make_url
 
 from taxii_server.app import create_app
-from taxii_server.storage import statuses, stored_octets
+from taxii_server.storage import object_writes, stored_octets
 from tests.auth.alliance import BOTH
 from tests.factories import indicator
 from tests.taxii.alliance import PUBLIC_URL, TAXII, Exchange, exchange_on, settings_for
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from taxii_server.storage.embedded import DatabaseUrls
+    from taxii_server.storage.engine import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -121,8 +122,21 @@ def paused(
 def storing(monkeypatch: pytest.MonkeyPatch, exchange: Exchange, collection: str) -> AbstractContextManager[Pause]:
     """Stop the next addition to a collection once its versions are in."""
     collection_id = exchange.collection_id(collection)
+    add = object_writes.add
+
+    async def adding(connection: Connection, *given: Any) -> Any:
+        outcomes = await add(connection, *given)
+        # they go with whatever comes next
+        await connection.exec_driver_sql("SELECT")
+        return outcomes
+
+    monkeypatch.setattr(object_writes, "add", adding)
     return paused(
-        monkeypatch, statuses, "write", lambda *_, **named: named["collection_id"] == collection_id, before=True
+        monkeypatch,
+        object_writes,
+        "add",
+        lambda _, target, *__: target.collection_id == collection_id,
+        before=False,
     )
 
 

@@ -37,4 +37,4 @@ async def write(
     large = len(contents) > SMALL_ENVELOPE
     some = await asyncio.to_thread(Contents.of, contents) if large else Contents.of(contents)
     details: dict[str, Any] = {**some.details, **told}
-    await storage.append(connection, Entry(audit.of_collection(collection_id), act, who, details))
+    storage.append_later(connection, Entry(audit.of_collection(collection_id), act, who, details))

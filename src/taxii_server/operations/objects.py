@@ -113,7 +113,7 @@ async def keep(
             )
             work = partial(_status, status_id, requested_at, verdicts, outcomes, target.quota)
             status = work() if small else await asyncio.to_thread(work)
-            await statuses.write(
+            statuses.write(
                 connection,
                 status,
                 trust_group_id=trust_group_id,

@@ -257,7 +257,7 @@ async def _tell(
         outcomes = await object_writes.add(connection, writable, clock, status_id, texts)
         added = [(columns, one) for (columns, _), one in zip(texts, outcomes, strict=True) if isinstance(one, Store)]
         details = tuple(Detail(columns.stix_id, one.version) for columns, one in added)
-        await statuses.write(
+        statuses.write(
             connection,
             Status(status_id, requested_at, details, (), len(added)),
             trust_group_id=trust_group_id,

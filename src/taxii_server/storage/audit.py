@@ -76,7 +76,23 @@ async def try_lock(connection: Connection, stream: str) -> bool:
 
 async def append(connection: Connection, entry: Entry) -> Place:
     """Write an act down at the end of its stream, whose lock must be held."""
-    values: dict[str, Any] = {
+    (row,) = await APPEND.on(connection, _values(entry))
+    return Place(row.seq, row.at, bytes(row.digest))
+
+
+def append_later(connection: Connection, entry: Entry) -> None:
+    """The same for whom it doesn't matter where it comes to stand: with whatever comes next on the connection."""
+    APPEND.later(connection, _values(entry))
+
+
+async def append_locking(connection: Connection, entry: Entry) -> Place:
+    """Write an act down in a stream that has no other lock."""
+    await lock(connection, entry.stream)
+    return await append(connection, entry)
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return {
         "stream": entry.stream,
         "act": entry.act.value,
         "who": entry.who,
@@ -84,11 +100,3 @@ async def append(connection: Connection, entry: Entry) -> Place:
         "body": entry.body,
         "start": audit.START,
     }
-    (row,) = await APPEND.on(connection, values)
-    return Place(row.seq, row.at, bytes(row.digest))
-
-
-async def append_locking(connection: Connection, entry: Entry) -> Place:
-    """Write an act down in a stream that has no other lock."""
-    await lock(connection, entry.stream)
-    return await append(connection, entry)

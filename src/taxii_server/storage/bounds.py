@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from taxii_server.domain.access import Proof
     from taxii_server.storage.hot import Step
 
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _BEGIN_READ_ONLY = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+BEGIN = Statement("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+COMMIT = Statement("COMMIT")
 _HOLD = sql.SQL(
     "SET LOCAL taxii.collection = {collection}; SET LOCAL taxii.clearance = {clearance}; SET LOCAL taxii.member = {member}"
 )
@@ -37,29 +38,31 @@ _HOLD = sql.SQL(
 _IN_ORDER = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off"
 
 
-# the same for a lane, whose transaction is one of statements: these have parameters
+# the same with parameters, for what is sent in a pipeline
 HELD = Statement(
     """
     SELECT set_config('taxii.collection', CAST(:collection AS text), true),
-           set_config('taxii.clearance', CAST(:clearance AS text), true), set_config('taxii.member', '', true)
+           set_config('taxii.clearance', CAST(:clearance AS text), true),
+           set_config('taxii.member', CAST(:member AS text), true)
     """,
     "collection clearance member",
 )
 
 
-def held_to(where: Readable) -> Step:
+def held_to(where: Proof) -> Step:
     """Give the step that holds those after it to `where`."""
-    return HELD.step({"collection": str(where.collection_id), "clearance": str(int(where.clearance))})
+    return HELD.step(_values(where))
 
 
-async def begin(connection: AsyncConnection, where: Proof | None, *, read_only: bool) -> None:
-    """Begin a transaction and hold it to `where`, in one message; None holds it out of everything shared."""
-    begun = _BEGIN_READ_ONLY if read_only else _BEGIN
-    message = begun if where is None else f"{begun}; {settings(where)}"
-    if read_only:
-        await connection.exec_driver_sql(message)
-    else:
-        await held.tell(connection, message)
+async def begin_reading(connection: AsyncConnection, where: Proof | None) -> None:
+    """Begin a READ ONLY transaction and hold it to `where`, in one message; None holds it out of everything shared."""
+    message = _BEGIN_READ_ONLY if where is None else f"{_BEGIN_READ_ONLY}; {settings(where)}"
+    await connection.exec_driver_sql(message)
+
+
+def begin_writing(connection: AsyncConnection, where: Proof | None) -> None:
+    """Have a READ WRITE transaction begun, and held to `where`, with its first statement."""
+    held.later(connection, BEGIN.step({}), *([] if where is None else [held_to(where)]))
 
 
 async def hold_to(connection: AsyncConnection, where: Proof) -> None:
@@ -74,24 +77,27 @@ def settings(where: Proof) -> str:
 
 
 def _held(where: Proof) -> str:
-    """Write the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
+    return _HOLD.format(**{name: sql.Literal(value) for name, value in _values(where).items()}).as_string()
+
+
+def _values(where: Proof) -> dict[str, str]:
+    """Give the settings. For a writer the clearance is no bound: kept levels are worked out from all versions."""
     match where:
         case Readable() | Traceable():
-            values = _quoted(where.collection_id, where.clearance, None)
+            return _written(where.collection_id, where.clearance, None)
         case Writable() | Erasable() | Recallable():
-            values = _quoted(where.collection_id, Level.RED, where.member)
+            return _written(where.collection_id, Level.RED, where.member)
         case Whole():
-            values = _quoted(where.collection_id, Level.RED, None)
+            return _written(where.collection_id, Level.RED, None)
         case Submissions():
-            values = _quoted(None, None, where.member)
+            return _written(None, None, where.member)
         case _:
             assert_never(where)
-    return _HOLD.format(**values).as_string()
 
 
-def _quoted(collection_id: UUID | None, clearance: Level | None, member: int | None) -> dict[str, sql.Literal]:
+def _written(collection_id: UUID | None, clearance: Level | None, member: int | None) -> dict[str, str]:
     return {
-        "collection": sql.Literal("" if collection_id is None else str(collection_id)),
-        "clearance": sql.Literal("" if clearance is None else str(int(clearance))),
-        "member": sql.Literal("" if member is None else str(member)),
+        "collection": "" if collection_id is None else str(collection_id),
+        "clearance": "" if clearance is None else str(int(clearance)),
+        "member": "" if member is None else str(member),
     }

@@ -95,11 +95,11 @@ def refuse_if_ahead(clock: Clock) -> None:
         raise ClockAhead(message)
 
 
-async def note_change(connection: Connection, collection_id: UUID) -> None:
+def note_change(connection: Connection, collection_id: UUID) -> None:
     """Note that something was removed. The clock must be locked."""
-    await CHANGED.on(connection, {"collection": collection_id})
+    CHANGED.later(connection, {"collection": collection_id})
 
 
-async def move_clock(connection: Connection, collection_id: UUID, last_added: datetime) -> None:
+def move_clock(connection: Connection, collection_id: UUID, last_added: datetime) -> None:
     """Note the last date given out and that the collection changed. The clock must be locked."""
-    await MOVE.on(connection, {"collection": collection_id, "last_added": last_added})
+    MOVE.later(connection, {"collection": collection_id, "last_added": last_added})

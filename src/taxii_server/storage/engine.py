@@ -104,6 +104,7 @@ class Database:
         lent = max(1, connections - 1 - reading)
         self.engine = engine_of(url, lent, patience)
         event.listen(self.engine.sync_engine, "checkout", _still_there)
+        event.listen(self.engine.sync_engine, "before_cursor_execute", held.first_what_waits)
         self._reading = lanes.Lanes(partial(self._connect, patience, _READ_ONLY), reading, patience, repeat=True)
         self._committing = lanes.Lanes(partial(self._connect, patience), 1, patience, repeat=False)
         # Writers wait for each other's locks. They do it here, without a connection: one a collection, and never so many
@@ -129,7 +130,7 @@ class Database:
         """Lend a connection in a READ ONLY transaction that is held to `where`."""
         with _Using():
             async with self.engine.connect() as connection:
-                await bounds.begin(connection, where, read_only=True)
+                await bounds.begin_reading(connection, where)
                 yield connection
                 # not rolled back: after that the driver forgets what it prepared, and each page would be planned anew
                 await connection.commit()
@@ -146,11 +147,11 @@ class Database:
         with _Using():
             lock = asyncio.Lock() if turn is None else self._turns.setdefault(turn, asyncio.Lock())
             async with _in_time(lock), _in_time(self._writing), self.engine.connect() as connection:
-                await bounds.begin(connection, where, read_only=False)
+                bounds.begin_writing(connection, where)
                 yield connection
                 driver = await driver_of(connection)
                 _refuse_if_failed(driver)
-                await held.tell(connection, "COMMIT")
+                await held.run(connection, bounds.COMMIT.step({}))
                 driver.patience = driver.usual
 
     async def ask(self, *steps: Step) -> Rows:

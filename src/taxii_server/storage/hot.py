@@ -47,6 +47,10 @@ class Statement:
         """Run it on a connection; give its rows."""
         return await held.run(connection, self.step(values))
 
+    def later(self, connection: AsyncConnection, values: Mapping[str, object]) -> None:
+        """Have it run before whatever comes next on a connection; nobody is given its rows."""
+        held.later(connection, self.step(values))
+
     def step(self, values: Mapping[str, object]) -> Step:
         """Make it ready for a lane."""
         return Step(self, [values[name] for name in self.names])

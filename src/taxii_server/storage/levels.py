@@ -122,9 +122,9 @@ async def relevel(connection: Connection, where: Whole, level: Level) -> Relevel
         if others:
             await connection.execute(RELEVEL, stretch)
             versions = await stored_versions.of_objects(connection, collection_id, {row.stix_id for row in others})
-            await stored_versions.restand(connection, collection_id, versions)
+            stored_versions.restand(connection, collection_id, versions)
     if done.was:
-        await clocks.note_change(connection, collection_id)
+        clocks.note_change(connection, collection_id)
     return done
 
 

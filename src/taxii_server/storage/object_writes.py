@@ -77,9 +77,9 @@ async def add(
     plan = work() if is_small([len(body) for _, body in incoming]) else await asyncio.to_thread(work)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
-        await INSERT.on(connection, {"collection": target.collection_id, **owner, **plan.rows})
-        await stored_versions.set_standings(connection, target.collection_id, plan.standings)
-        await clocks.move_clock(connection, target.collection_id, plan.last_added)
+        INSERT.later(connection, {"collection": target.collection_id, **owner, **plan.rows})
+        stored_versions.set_standings(connection, target.collection_id, plan.standings)
+        clocks.move_clock(connection, target.collection_id, plan.last_added)
     return plan.outcomes
 
 

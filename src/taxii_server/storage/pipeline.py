@@ -45,6 +45,10 @@ def send(connection: BoundedConnection, steps: Written, answers: Format = Format
     """
     pgconn = connection.pgconn
     for statement, values in steps:
+        if not values:
+            # so plain that it isn't worth a name: BEGIN, say
+            pgconn.send_query_params(statement.numbered, None, result_format=answers)
+            continue
         name = connection.prepared.get(statement)
         if name is None:
             # never the same one again: those before it may be there still, or not

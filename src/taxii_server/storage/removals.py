@@ -55,5 +55,5 @@ async def remove(
         },
     )
     left = await stored_versions.of_objects(connection, collection_id, {version.stix_id for version in versions})
-    await stored_versions.restand(connection, collection_id, left)
-    await clocks.note_change(connection, collection_id)
+    stored_versions.restand(connection, collection_id, left)
+    clocks.note_change(connection, collection_id)

@@ -23,6 +23,8 @@ from psycopg.pq import TransactionStatus
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
+    from taxii_server.storage.hot import Step
+
 Result = TypeVar("Result")
 
 PATIENCE: Final = 35.0
@@ -30,7 +32,7 @@ PATIENCE: Final = 35.0
 
 # how often the driver looks whether its socket was closed under it; its own default
 _INTERVAL: Final = 0.1
-_MOST_NAMES: Final = 100
+_MOST_NAMES: Final = 200
 # Postgres rolls back at once if it does anything at all
 _ROLLBACK: Final = 5.0
 
@@ -54,6 +56,8 @@ class BoundedConnection(AsyncConnection[Any]):
         """The statements that were prepared here, past the driver (`held`)."""
         self.names = 0
         """How many names were given out for them: what they stood for may be there still."""
+        self.later: list[Step] = []
+        """What is sent with the next statement (`held`)."""
 
     async def wait(
         self,
@@ -86,6 +90,7 @@ class BoundedConnection(AsyncConnection[Any]):
 
     async def rollback(self) -> None:
         """Roll back if there is what to; what follows is as patient as ever."""
+        self.later.clear()
         # the pool asks whenever it takes a connection back: the driver would set up a wait to find that it has nothing to say
         if self.pgconn.transaction_status != TransactionStatus.IDLE:
             self.patience = min(self.usual, _ROLLBACK)

@@ -27,7 +27,7 @@ INSERT = Statement("""
 _DETAILS = msgspec.json.Decoder(tuple[Detail, ...])
 
 
-async def write(
+def write(
     connection: Connection,
     status: Status,
     *,
@@ -37,7 +37,7 @@ async def write(
     client: int | None,
 ) -> None:
     """Store a finished status, in the transaction that stored what it tells of."""
-    await INSERT.on(
+    INSERT.later(
         connection,
         {
             "id": status.id,

@@ -86,7 +86,7 @@ OF_OBJECTS_AND_RECALLS = Statement(
 )
 
 # Moves the kept levels of versions whose surroundings changed. Probes the primary key.
-RESTAND = text("""
+RESTAND = Statement("""
     UPDATE object_versions AS kept
        SET superseded_level = now_is.superseded_level, newer_form_level = now_is.newer_form_level
       FROM unnest(CAST(:dates AS timestamptz[]), CAST(:superseded AS smallint[]), CAST(:newer_form AS smallint[]))
@@ -139,16 +139,16 @@ async def added_before(
     return [of_row(row) for row in await connection.execute(oldest)]
 
 
-async def restand(connection: Connection, collection_id: UUID, versions: Sequence[StoredVersion]) -> None:
+def restand(connection: Connection, collection_id: UUID, versions: Sequence[StoredVersion]) -> None:
     """Recompute the kept levels of these versions, all there are of their objects, and write those that changed."""
     of_object: dict[str, list[StoredVersion]] = {}
     for version in versions:
         of_object.setdefault(version.stix_id, []).append(version)
     right = {date: standing for some in of_object.values() for date, standing in _standings(some)}
-    await set_standings(connection, collection_id, [(version, right[version.date_added]) for version in versions])
+    set_standings(connection, collection_id, [(version, right[version.date_added]) for version in versions])
 
 
-async def set_standings(
+def set_standings(
     connection: Connection,
     collection_id: UUID,
     right: Sequence[tuple[StoredVersion, Standing]],
@@ -156,8 +156,8 @@ async def set_standings(
     """Write the kept levels of those versions for which they are not yet right."""
     changed = [(version.date_added, standing) for version, standing in right if standing != version.standing]
     if changed:
-        await connection.execute(
-            RESTAND,
+        RESTAND.later(
+            connection,
             {
                 "collection": collection_id,
                 "dates": arrays.instants(date_added for date_added, _ in changed),
