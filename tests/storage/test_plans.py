@@ -41,6 +41,7 @@ EXACT: Final = Exactly(datetime(2020, 1, 2, tzinfo=UTC))
 KEY: Final = "pk_object_versions"
 UNIQUE: Final = "uq_object_versions_collection_id_stix_id_form_version_at"
 LATE: Final = "ix_object_versions_lateness"
+OLDER: Final = "ix_object_versions_older"
 LATEST: Final = "ix_object_versions_latest"
 LATEST_OF_TYPE: Final = "ix_object_versions_latest_of_type"
 NEWEST_FORM: Final = "ix_object_versions_newest_form"
@@ -56,8 +57,9 @@ PAGES: Final = {
         Filter(MIDDLE, types=TYPES, versions=ALL_VERSIONS),
         {NEWEST_FORM_OF_TYPE, LATE},
     ),
-    "both forms": (Filter(MIDDLE, versions=ALL_VERSIONS, forms=(20, 21)), {KEY}),
-    "first and exact versions": (Filter(MIDDLE, versions=(Keyword.FIRST, EXACT)), {KEY, UNIQUE}),
+    "both forms": (Filter(MIDDLE, versions=ALL_VERSIONS, forms=(20, 21)), {KEY, OLDER}),
+    "the older form": (Filter(MIDDLE, forms=(20,)), {OLDER, UNIQUE}),
+    "first and exact versions": (Filter(MIDDLE, versions=(Keyword.FIRST, EXACT)), {KEY, OLDER, UNIQUE}),
     "one object": (Filter(ids=(ID,)), {UNIQUE, KEY}),
     "some objects": (Filter(ids=(ID, "tool--1", "tool--2"), versions=ALL_VERSIONS), {UNIQUE, KEY}),
 }

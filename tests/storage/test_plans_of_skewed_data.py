@@ -14,7 +14,7 @@ import pytest
 from taxii_server.domain.access import Erasable, Policy, Principal, Readable, Validation, Writable
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.disclosures import Disclosure, Recipient
-from taxii_server.domain.filters import ALL_VERSIONS, Filter
+from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Filter
 from taxii_server.domain.statuses import Status
 from taxii_server.domain.tlp import Level
 from taxii_server.storage import (
@@ -35,13 +35,14 @@ from taxii_server.storage.object_pages import Bounds
 from tests.storage import skew
 from tests.storage.feeds import body_of, columns
 from tests.storage.plans import BIG, scans_of, sorts_of
-from tests.storage.test_plans import LATE, LATEST, LATEST_OF_TYPE, NEWEST_FORM, NEWEST_FORM_OF_TYPE
+from tests.storage.test_plans import LATE, LATEST, LATEST_OF_TYPE, NEWEST_FORM, NEWEST_FORM_OF_TYPE, OLDER, UNIQUE
 from tests.storage.test_plans_without_statistics import Kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from taxii_server.domain.access import Proof
+    from taxii_server.domain.filters import VersionSpec
     from taxii_server.storage.embedded import DatabaseUrls
     from taxii_server.storage.engine import Connection
     from tests.storage.test_plans_without_statistics import Act
@@ -101,6 +102,23 @@ async def test_pages(skewed: tuple[Kept, dict[str, datetime]], name: str) -> Non
 
 def _read(where: Readable, want: Filter, position: datetime | None, connection: Connection) -> Any:
     return read(connection, where, want, position)
+
+
+@pytest.mark.parametrize("versions", [LAST_ONLY, ALL_VERSIONS])
+async def test_pages_of_the_older_form(
+    skewed: tuple[Kept, dict[str, datetime]], versions: tuple[VersionSpec, ...]
+) -> None:
+    """There is little of it: what is in the newest form isn't passed over."""
+    kept, begun = skewed
+    for clearance in Level:
+        where = Readable(BIG, clearance)
+        for since in (None, *begun.values()):
+            [plan] = await kept.plans(where, partial(_read, where, Filter(forms=(20,), versions=versions), since))
+            found = scans_of(plan)
+
+            assert {one.index for one in found} <= {OLDER, UNIQUE}, (clearance, since)
+            # each with a look at what supersedes it
+            assert sum(one.rows for one in found) <= 2 * (LIMIT + 1), (clearance, since)
 
 
 async def add(connection: Connection) -> None:

@@ -17,7 +17,6 @@ one piece, for which both would hold on to a buffer. Rows come in any order, wha
 
 Late arrivals of `lateness` n came at most 16^n seconds late: those that are news to who asks from `:added_after` on were added
 within as much of it. Their NOT EXISTS ends in OFFSET 0, which keeps Postgres from reading all versions there are to join them.
-
 `:position` is where the walk begins. What a version is compared with was added after `:added_after` or `:since`, which is
 -infinity where the request named no such instant. `:forms` are the forms in question, all of them unless `:named`.
 """
@@ -297,13 +296,14 @@ NEWEST_FORM_OF_TYPES = _page("""
      GROUP BY (octets - body_bytes) / 131072
 """)
 
-# Any mixture of first, last, every and exact versions, in any forms: judged along the primary key by probes of the unique key.
+# Any mixture of first, last, every and exact versions, in any forms: judged along the primary key, or, of forms before the newest,
+# along ix_object_versions_older, by probes of the unique key.
 PICKED = _page("""
     WITH walked AS (
         SELECT date_added, stix_id, form, version, body_bytes, body
-          FROM object_versions AS this
-         WHERE collection_id = :collection AND date_added > :position
-           AND level <= :clearance AND form = ANY(:forms)
+          FROM ((SELECT * FROM object_versions WHERE form = 21 AND 21 = ANY(CAST(:forms AS smallint[])) ORDER BY date_added)
+                UNION ALL (SELECT * FROM object_versions WHERE form < 21 ORDER BY date_added, form)) AS this
+         WHERE collection_id = :collection AND date_added > :position AND level <= :clearance AND form = ANY(:forms)
            AND (CAST(:types AS text[]) IS NULL OR stix_type = ANY(CAST(:types AS text[])))
            AND ((:last AND NOT EXISTS (
                      SELECT FROM object_versions AS later

@@ -102,6 +102,15 @@ Index(
     object_versions.c.superseded_level,
     postgresql_where=_NEWEST_FORM,
 )
+# What is in another form than most is found without passing over these.
+Index(
+    "ix_object_versions_older",
+    object_versions.c.collection_id,
+    object_versions.c.date_added,
+    object_versions.c.form,
+    object_versions.c.level,
+    postgresql_where=text("form < 21"),
+)
 # Late arrivals. The first index is what the release before walks; the second one's last columns spare a look at versions that
 # don't match.
 Index(
