@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
@@ -102,6 +103,31 @@ async def test_what_can_t_be_sent_is_not_left_for_the_next(single: Database, sai
     with pytest.raises((psycopg.DataError, UnicodeError)):
         await write()
     assert await noted(single) == []
+
+
+async def test_what_waits_and_can_t_be_sent_is_not_passed_over(single: Database) -> None:
+    """Nothing is stored without what was to be stored before it, and nothing outside of the transaction."""
+
+    async def write() -> None:
+        async with single.write(WHERE) as connection:
+            note(connection, 1)
+            note(connection, 2, "a\0b")
+            with suppress(psycopg.DataError):
+                await QUOTIENT.on(connection, {"number": 1})
+            note(connection, 3)
+
+    with pytest.raises(psycopg.DataError):
+        await write()
+    assert await noted(single) == []
+
+
+async def test_who_passes_over_what_can_t_be_sent_is_still_in_the_transaction(single: Database) -> None:
+    """It was the first statement, with which BEGIN was to go."""
+    async with single.write(WHERE) as connection:
+        with suppress(psycopg.DataError):
+            await NOTE.on(connection, {"place": 1, "said": "a\0b"})
+        first, second = [(await connection.execute(text("SELECT pg_current_xact_id()"))).scalar_one() for _ in range(2)]
+    assert first == second
 
 
 async def test_a_failure_of_what_waits_takes_all_of_it_back(single: Database) -> None:

@@ -19,7 +19,7 @@ from taxii_server.storage.engine import Database
 from tests.storage.feeds import Feed, columns, stix_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from taxii_server.domain.additions import Outcome
     from taxii_server.domain.stix_objects import Columns
@@ -62,6 +62,37 @@ async def test_a_few_versions_decide_as_all_do_at_length(module_database_urls: D
     """The same, many more of them."""
     for seed in range(12, 150):
         await _compare(module_database_urls, seed)
+
+
+class _Envelope(list["Columns"]):
+    """Objects that count how often somebody goes through them."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Columns]:
+        self.times += 1
+        return super().__iter__()
+
+
+async def test_an_envelope_is_gone_through_once(
+    module_database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each of its objects: thousands with long histories would hold up everybody else."""
+    monkeypatch.setattr(long_histories, "LONG", 1)
+    ids = [stix_id(number) for number in range(10)]
+    objects = _Envelope(columns(of, 1) for of in ids)
+    database = Database(module_database_urls.server, connections=2)
+    try:
+        feed = await Feed(database).create()
+        await feed.add([columns(of, 2) for of in ids])
+        async with database.write(feed.writable()) as connection:
+            stored = await stored_versions.of_objects(connection, feed.collection_id, ids)
+            _, partly = await long_histories.completed(connection, feed.writable(), stored, (), objects)
+    finally:
+        await database.close()
+
+    assert partly == {*ids}
+    assert objects.times == 1
 
 
 async def _compare(urls: DatabaseUrls, seed: int) -> None:

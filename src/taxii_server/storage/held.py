@@ -67,9 +67,10 @@ async def forget(connection: AsyncConnection) -> None:
 
 async def _run(driver: BoundedConnection, *steps: Step) -> Rows:
     steps = (*driver.later, *steps)
-    driver.later.clear()
     adapted = Transformer(driver)
+    # what can't be written takes nothing along that waits, BEGIN least of all: whoever passes over the error meets it again
     ready = pipeline.written(adapted, steps)
+    driver.later.clear()
     driver.pgconn.enter_pipeline_mode()
     pipeline.send(driver, ready)
     results = await driver.wait(_exchange(driver.pgconn))

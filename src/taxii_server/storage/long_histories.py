@@ -94,9 +94,12 @@ async def completed(
     """
     long = {stix_id for stix_id, versions in Counter(one.stix_id for one in stored).items() if versions >= LONG}
     read = [one for one in stored if one.stix_id not in long]
+    coming_of: dict[str, list[Columns]] = {stix_id: [] for stix_id in sorted(long)}
+    for one in incoming:
+        if one.stix_id in coming_of:
+            coming_of[one.stix_id].append(one)
     partly: set[str] = set()
-    for stix_id in sorted(long):
-        coming = [one for one in incoming if one.stix_id == stix_id]
+    for stix_id, coming in coming_of.items():
         instants = [one.version_at for one in coming]
         if not coming and stix_id not in recalled:
             # asked for in case it was recalled

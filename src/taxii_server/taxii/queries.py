@@ -31,7 +31,7 @@ FIELDS: Mapping[Endpoint, frozenset[str]] = {
 }
 """Which fields each endpoint that pages takes; a field an endpoint doesn't list is ignored there."""
 
-_REMEMBERED = 256  # octets of a query, so that what strangers make up takes little memory
+_REMEMBERED = 256  # characters of a query and of the object its path names, so that what is made up takes little memory
 _DELETE_FIELDS = frozenset({"match[version]", "match[spec_version]"})
 _WHOLE_NUMBER = re.compile(r"[0-9]+")
 _SURPLUS_ZEROS = re.compile(r"(\.[0-9]{6})0+Z$")
@@ -57,7 +57,7 @@ def page_query(
     Raises:
         BadParameter: naming the parameter and what is wrong with it.
     """
-    read = _page_query if len(query) > _REMEMBERED else _remembered
+    read = _page_query if len(query) + len(stix_id or "") > _REMEMBERED else _remembered
     return read(query, endpoint, collection_id, stix_id)
 
 
