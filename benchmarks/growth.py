@@ -152,6 +152,7 @@ async def pages(all_: Growth) -> None:
         await all_.measure(f"{query}, page of 100", asking(f"?{query}&limit=100"))
         middle = f"?{query}&limit=100&added_after={{middle}}"
         await all_.measure(f"{query}, page of 100 from the middle", asking(middle))
+    await all_.measure("match[spec_version]=2.0, none there", asking("?match[spec_version]=2.0"))
 
 
 async def _further(here: Here) -> str:

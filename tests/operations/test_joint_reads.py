@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxii_server.operations.joint_reads import JointReads
+from taxii_server.domain.errors import DatabaseGone
+from taxii_server.operations.joint_reads import PATIENCE, JointReads
 
 pytestmark = pytest.mark.anyio
 
@@ -47,8 +48,8 @@ async def settled() -> None:
 class Asking:
     """Requests for one page, in the order of their asking."""
 
-    def __init__(self) -> None:
-        self.joint = JointReads[int]()
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self.joint = JointReads[int](patience)
         self.reads = Reads()
 
     async def ask(self, key: str = "page") -> asyncio.Task[int]:
@@ -93,6 +94,34 @@ async def test_a_failure_is_its_own_request_s() -> None:
     with pytest.raises(ValueError, match="lost again"):
         await second
     assert await third > 1
+
+
+async def test_without_a_database_all_who_share_the_read_are_told() -> None:
+    """It began after each of them asked, so it is their failure as well; nobody waits for a third."""
+    asking = Asking()
+    await asking.ask()
+    others = [await asking.ask() for _ in range(5)]
+    await asking.reads.end()
+    await asking.reads.end(DatabaseGone("away"))
+
+    failures = await asyncio.gather(*others, return_exceptions=True)
+    assert [(type(one), str(one)) for one in failures] == [(DatabaseGone, "away")] * 5
+    assert len({id(one) for one in failures}) == 5
+    assert asking.reads.begun == 2
+
+
+async def test_a_read_that_takes_too_long_is_not_waited_for() -> None:
+    asking = Asking(patience=0)
+    first = await asking.ask()
+    second = await asking.ask()
+    assert asking.reads.begun == 2
+
+    third = await asking.ask()
+    assert asking.reads.begun == 3
+    for _ in range(3):
+        await asking.reads.end()
+    assert [await first, await second, await third] == [1, 2, 3]
+    assert not asking.joint._under_way
 
 
 @given(

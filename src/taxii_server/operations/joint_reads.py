@@ -2,34 +2,47 @@
 
 Many pollers ask at the full hour, and those that have everything ask for the same page. One read of it is under way at a
 time; whoever asks meanwhile waits for the next, which begins when that one ends. So nobody is given what was read before
-he asked, whatever he was found to be allowed was found out before it is read, and he waits for two reads at most.
+he asked, whatever he was found to be allowed was found out before it is read, and he waits for two reads at most; for the
+first of them not for long.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from taxii_server.domain.errors import Unavailable
 from taxii_server.storage.engine import WaitingForDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    # what a read gave, or how the database failed it; None if it came to nothing else
+    _Turn = asyncio.Future["Answer | Unavailable | None"]
+
 Answer = TypeVar("Answer")
+
+
+PATIENCE: Final = 5.0
+"""Seconds that a request waits for a read under way; after that it reads beside it."""
 
 
 class JointReads(Generic[Answer]):
     """The reads under way in this process; make one for each kind of answer, which must not be changed by who is given it."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._under_way: dict[Hashable, asyncio.Future[Answer | None]] = {}
-        self._next: dict[Hashable, asyncio.Future[Answer | None]] = {}
+    def __init__(self, patience: float = PATIENCE) -> None:
+        """Take how long to wait for a read under way, in seconds."""
+        self._patience = patience
+        self._under_way: dict[Hashable, _Turn[Answer]] = {}
+        self._next: dict[Hashable, _Turn[Answer]] = {}
 
     async def answer(self, key: Hashable, read: Callable[[], Awaitable[Answer]]) -> Answer:
         """Give what `read` does, or what that of another request with the same key did that began later than now.
 
-        What a read raises is for its own request; the others then read for themselves.
+        Raises:
+            Unavailable: as the read does that was to be shared. What else it raises is for its own request, and the others read
+                for themselves.
         """
         under_way = self._under_way.get(key)
         if under_way is None:
@@ -37,12 +50,17 @@ class JointReads(Generic[Answer]):
         ahead = self._next.get(key)
         if ahead is not None:
             with WaitingForDatabase():
-                answer = await asyncio.shield(ahead)
-            return await read() if answer is None else answer
-        turn = self._next[key] = asyncio.get_running_loop().create_future()
+                shared = await asyncio.shield(ahead)
+            if isinstance(shared, Unavailable):
+                # one each: several tasks raising the same exception would write into each other's traceback
+                raise type(shared)(shared.message)
+            return await read() if shared is None else shared
+        turn: _Turn[Answer] = asyncio.get_running_loop().create_future()
+        self._next[key] = turn
         try:
-            with WaitingForDatabase():
-                await asyncio.shield(under_way)
+            with WaitingForDatabase(), suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await asyncio.shield(under_way)
         except BaseException:
             turn.set_result(None)
             raise
@@ -51,16 +69,17 @@ class JointReads(Generic[Answer]):
             del self._next[key]
         return await self._lead(key, turn, read)
 
-    async def _lead(
-        self, key: Hashable, turn: asyncio.Future[Answer | None], read: Callable[[], Awaitable[Answer]]
-    ) -> Answer:
+    async def _lead(self, key: Hashable, turn: _Turn[Answer], read: Callable[[], Awaitable[Answer]]) -> Answer:
         self._under_way[key] = turn
-        answer = None
+        outcome: Answer | Unavailable | None = None
         try:
-            answer = await read()
+            outcome = answer = await read()
+        except Unavailable as error:
+            outcome = error
+            raise
         finally:
-            # whoever asked in the moment between two reads leads one of his own
+            # another one may have begun beside it
             if self._under_way.get(key) is turn:
                 del self._under_way[key]
-            turn.set_result(answer)
+            turn.set_result(outcome)
         return answer

@@ -297,7 +297,7 @@ NEWEST_FORM_OF_TYPES = _page("""
 """)
 
 # Any mixture of first, last, every and exact versions, in any forms: judged along the primary key, or, of forms before the newest,
-# along ix_object_versions_older, by probes of the unique key.
+# along ix_object_versions_older, by probes of the unique key, backwards for an earlier one (IS TRUE: from there, not from the end).
 PICKED = _page("""
     WITH walked AS (
         SELECT date_added, stix_id, form, version, body_bytes, body
@@ -311,14 +311,14 @@ PICKED = _page("""
                         AND (later.form, later.version_at) > (this.form, this.version_at)
                         AND later.level <= :clearance AND later.form = ANY(:forms)
                         AND later.date_added > :since))
-             OR (:first AND NOT EXISTS (
-                     SELECT FROM object_versions AS earlier
+             OR (:first AND (
+                     SELECT form FROM object_versions AS earlier
                       WHERE earlier.collection_id = this.collection_id AND earlier.stix_id = this.stix_id
                         AND (earlier.form, earlier.version_at) < (this.form, this.version_at)
-                        AND earlier.level <= :clearance AND earlier.form = ANY(:forms)
-                        AND earlier.date_added > :since AND (:named OR earlier.form = this.form)))
-             OR :every
-             OR version_at = ANY(CAST(:exact AS timestamptz[])))
+                        AND earlier.level <= :clearance AND (earlier.form = ANY(:forms)) IS TRUE AND earlier.date_added > :since
+                        AND (:named OR earlier.form = this.form)
+                      ORDER BY form DESC, version_at DESC LIMIT 1) IS NULL)
+             OR :every OR version_at = ANY(CAST(:exact AS timestamptz[])))
            -- no form was named: of what is left, the newest form only, and each exact version for itself
            AND (:named OR NOT EXISTS (
                      SELECT FROM object_versions AS newer
