@@ -88,14 +88,16 @@ async def test_whatever_came_late_is_found(
                 assert {from_microseconds(date) for date in page.dates} == news | plain
 
 
-def test_what_is_there_is_given_the_lateness_that_the_trigger_gives(database_urls: DatabaseUrls) -> None:
+def test_what_is_there_is_given_the_lateness_that_the_trigger_gives(fresh_database_urls: DatabaseUrls) -> None:
     """The migration works it out for rows that were added before there was a trigger."""
     collection = uuid4()
     told: dict[str, Any] = runpy.run_path(
         str(migrations.migrations_dir() / "versions" / "0013_walks_of_late_arrivals.py")
     )
     asked = "SELECT date_added, lateness FROM object_versions WHERE collection_id = %s ORDER BY date_added"
-    with _owner(database_urls) as owner:
+    with _owner(fresh_database_urls) as owner:
+        # as it was then
+        owner.execute("ALTER TABLE object_versions DROP CONSTRAINT ck_object_versions_lateness")
         place(owner, collection)
         for number, span in enumerate(SPANS):
             row = {"collection": collection, "added": BEGUN + span, "number": number, "form": 21, "superseded": 0}
@@ -113,6 +115,17 @@ def test_what_is_there_is_given_the_lateness_that_the_trigger_gives(database_url
     assert migrated == triggered
     assert lots > 2
     assert {lateness for _, lateness in triggered} == set(range(9))
+
+
+def test_what_comes_late_says_how_late(database_urls: DatabaseUrls) -> None:
+    """Without it pollers would pass it over; where triggers are off it can't be written."""
+    collection = uuid4()
+    row = {"collection": collection, "added": BEGUN, "number": 1, "form": 21, "superseded": 0, "newer_form": 5}
+    with _owner(database_urls) as owner, owner.transaction(force_rollback=True):
+        place(owner, collection)
+        owner.execute("ALTER TABLE object_versions DISABLE TRIGGER tell_lateness")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            owner.execute(_VERSIONS.encode(), row | {"late_after": BEGUN})
 
 
 def _owner(urls: DatabaseUrls) -> psycopg.Connection[Any]:

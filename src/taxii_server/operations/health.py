@@ -37,4 +37,4 @@ async def readiness(database: Database) -> Readiness:
     async with database.statement(patience=_PATIENCE) as connection:
         heads = await migrations.current(connection)
         synchronous = await standby.is_synchronous(connection)
-    return Readiness(database=True, migrations=migrations.newest() in heads, synchronous_standby=synchronous)
+    return Readiness(database=True, migrations=migrations.can_serve(heads), synchronous_standby=synchronous)

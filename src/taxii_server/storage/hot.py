@@ -1,7 +1,7 @@
-"""Hot statements: what every poll runs, in the two ways it can be sent.
+"""Hot statements: what polls and pushes run, in the ways that they can be sent.
 
-`Statement.on` runs one on a connection that somebody holds already, as part of their transaction. `Step` is one made ready for
-a lane (`lanes`), where it travels with others in one message.
+`Statement.on` runs one on a connection that somebody holds already, as part of their transaction, and `later` has it go with the
+next one there. `Step` is one made ready for a lane (`lanes`), where it travels with others in one message.
 
 Written with named parameters, sent with numbered ones, and past the driver's own statements. Of these it converts a text of at
 most `CONVERTED_ONCE` octets the first time only, and a longer one again on every request.

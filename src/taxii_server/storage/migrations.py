@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -49,11 +50,12 @@ def upgrade(owner_url: str) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except OperationalError as error:
-        message = (
-            f"The migrations can't be run: {str(error.orig).strip()}\n"
-            "Check TAXII_MIGRATION_DATABASE_URL: it names the role that owns the database."
+        advice = (
+            "Somebody held a lock for longer than a migration waits. What was done is kept; run it again."
+            if isinstance(error.orig, LockNotAvailable)
+            else "Check TAXII_MIGRATION_DATABASE_URL: it names the role that owns the database."
         )
-        raise DatabaseGone(message) from error
+        raise DatabaseGone(f"The migrations can't be run: {str(error.orig).strip()}\n{advice}") from error
     finally:
         engine.dispose()
 
@@ -68,6 +70,19 @@ def newest() -> str:
     return head
 
 
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def can_serve(heads: tuple[str, ...]) -> bool:
+    """Tell whether this code can go on with a schema: its own, or one that a newer server made while this one was running.
+
+    A schema is changed so that the release before can live with it; where not, the old servers are stopped first.
+    """
+    return newest() in heads or bool(set(heads) - _known())
+
+
 async def current(connection: AsyncConnection) -> tuple[str, ...]:
     """Give the revision the database is at; empty if it was never migrated."""
     return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_heads())
@@ -79,8 +94,7 @@ def refuse_newer(heads: tuple[str, ...]) -> None:
     Raises:
         OperatorError: if a newer server made it.
     """
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    unknown = [head for head in heads if head not in known]
+    unknown = [head for head in heads if head not in _known()]
     if unknown:
         message = (
             f"The database's schema ({', '.join(unknown)}) was made by a newer taxii-server: "

@@ -74,10 +74,16 @@ async def add(
     stored, partly = await long_histories.completed(connection, target, stored, recalled, [one for one, _ in incoming])
     work = partial(_plan, stored, partly, recalled, target, clock, incoming, room)
     # in a thread: deciding on a large envelope takes so long that everybody else's requests would wait for it
-    plan = work() if is_small([len(body) for _, body in incoming]) else await asyncio.to_thread(work)
+    small = is_small([len(body) for _, body in incoming])
+    plan = work() if small else await asyncio.to_thread(work)
     if plan.last_added is not None:
         owner = {"member": target.member, "client": target.client, "status": status_id}
-        INSERT.later(connection, {"collection": target.collection_id, **owner, **plan.rows})
+        values = {"collection": target.collection_id, **owner, **plan.rows}
+        if small:
+            INSERT.later(connection, values)
+        else:
+            # the answer to one message may take only so long, and what commits all shall not wait behind this
+            await INSERT.on(connection, values)
         stored_versions.set_standings(connection, target.collection_id, plan.standings)
         clocks.move_clock(connection, target.collection_id, plan.last_added)
     return plan.outcomes

@@ -3,11 +3,13 @@
 A stopped process, a stalled disk or a firewall that drops packets closes nothing: whoever waits for the answer would wait
 until the kernel gives up, if ever it does, for a peer that still acknowledges what it is sent is never given up. So every
 message has its time. It is a little longer than what Postgres itself allows a statement, and where a statement is allowed
-more the wait is as well, so what Postgres would still answer is never given up.
+more the wait is as well, so a statement that Postgres would still answer is not given up. A message of several (`held`) has no more
+time than that: what takes long is sent by itself.
 
 A connection that was given up, for that or because who waited for it was cancelled, is closed at once and not another word
 is sent, for a word may never arrive: not a rollback and not a request to cancel, which takes a connection of its own.
-Postgres rolls back when it finds the other end gone, and ends at its own timeout what it was doing.
+Postgres ends at its own timeout what it was doing, and rolls back when it finds the other end gone, unless the message ended with
+the commit: then that is done.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ object_versions = Table(
     Column("body", Text, nullable=False),
     PrimaryKeyConstraint("collection_id", "date_added"),
     UniqueConstraint("collection_id", "stix_id", "form", "version_at"),
+    CheckConstraint("(late_after IS NULL) = (lateness IS NULL)", name="lateness"),
 )
 
 # A version is seen in the default view from its own level on, up to where another one supersedes it: nowhere, if that
