@@ -17,9 +17,11 @@ from sqlalchemy.engine import make_url
 from taxii_server.storage import embedded
 
 USE_IT = """
-import os, pathlib, pwd, sys
+import os, pathlib, pwd, signal, sys
 import psycopg, sqlalchemy.engine
 from taxii_server.storage import embedded
+# whoever runs the tests in the background may have us ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 data_dir, account = pathlib.Path(sys.argv[1]), sys.argv[2]
 if account:
     entry = pwd.getpwnam(account)
