@@ -12,12 +12,21 @@ from benchmarks import report, site
 from benchmarks.peers import BASIC, Peer
 from benchmarks.report import Report
 from benchmarks.storm import DATES, STORM
+from taxii_server.web import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_as_it_is() -> Iterator[None]:
+    """The benchmark's way of logging would outlive it in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "configure", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
