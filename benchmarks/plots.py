@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from benchmarks.figures import Chart
+    from benchmarks.figures import Chart, Line
 
 # light, dark
 INK: Final = ("#1f2328", "#e6edf3")
@@ -79,6 +79,10 @@ def svg(chart: Chart) -> str:
     return _finished(drawn.getvalue(), chart)
 
 
+def _name(axes: Axes, line: Line, middle: float) -> None:
+    axes.text(-0.01, middle, line.label, transform=axes.get_yaxis_transform(), ha="right", va="center", color=INK[0])
+
+
 def _bars(axes: Axes, chart: Chart, thick: Sequence[float]) -> None:
     """Draw bars from zero, each with its number behind it; a line has its bars below each other."""
     longest = max(value for line in chart.lines for (value,) in line.ends.values())
@@ -86,15 +90,7 @@ def _bars(axes: Axes, chart: Chart, thick: Sequence[float]) -> None:
     at = 0.0
     for line, height in zip(chart.lines, thick, strict=True):
         here = [of for of in chart.series if of in line.ends or of in line.said]
-        axes.text(
-            -0.01,
-            at + height / 2,
-            line.label,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            color=INK[0],
-        )
+        _name(axes, line, at + height / 2)
         for number, of in enumerate(here):
             middle = at + _GAP / 2 + _BAR * (number + 0.5)
             (value,) = line.ends.get(of, (0,))
@@ -114,15 +110,7 @@ def _spans(axes: Axes, chart: Chart, thick: Sequence[float]) -> None:
     axes.set_xlim(min(ends) / 1.3, max(ends) * 1.3)
     at = 0.0
     for line, height in zip(chart.lines, thick, strict=True):
-        axes.text(
-            -0.01,
-            at + height / 2,
-            line.label,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            color=INK[0],
-        )
+        _name(axes, line, at + height / 2)
         here = [of for of in chart.series if of in line.ends]
         for number, of in enumerate(here):
             middle = at + height / 2 + _BAR * (number - (len(here) - 1) / 2)

@@ -1,8 +1,8 @@
 """The lateness of what is there, and the index that late arrivals are found by.
 
 A few thousand rows at a time, each lot under its collection's clock, as everything that changes versions: writers wait for one
-lot, readers for nothing. About a minute and a half for a million late arrivals. Interrupted, it is run again and goes on. Building the index takes
-half a minute for ten million versions, in which nothing is added.
+lot, readers for nothing. About a minute and a half for a million late arrivals. Interrupted, it is run again and goes on.
+Building the index takes half a minute for ten million versions, in which nothing is added.
 """
 
 import sqlalchemy as sa

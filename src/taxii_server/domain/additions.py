@@ -113,9 +113,9 @@ def decide(
     """Give the outcome of each incoming object, in order; new ones are dated `base` plus one microsecond each.
 
     `known` are all stored versions of the objects that come in, or those of a long history that have to do with them;
-    `member` is who brings these. An object may occur
-    several times in one envelope. With `owner_only`, versions of an object that another member brought first are
-    refused, before it is looked at whether they are there already with other content.
+    `member` is who brings these. An object may occur several times in one envelope. With `owner_only`, versions of an
+    object that another member brought first are refused, before it is looked at whether they are there already with
+    other content.
 
     `recalled` are the recalls that stand, by the object's id. One that a writer of this clearance may know of comes
     before all else; of several the latest is told. An id that differs from a recalled one in capital letters alone is

@@ -1,8 +1,8 @@
 """Objects with very many versions: what an addition is decided from, without reading all of them.
 
 Of an object with `LONG` versions or more, those are read that an incoming version has to do with: the one of the same order, or
-else the next one, of the later ones the first that was added, and those whose kept levels it lowers. With their kept levels they say
-what all would (`domain.stix_versions.standings_after`).
+else the next one, of the later ones the first that was added, and those whose kept levels it lowers. With their kept levels
+they say what all would (`domain.stix_versions.standings_after`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from taxii_server.storage.stored_versions import StoredVersion
 
 LONG = 256
-"""Versions that are read of every object."""
+"""Versions that are read of every object; of one that has as many, there may be more."""
 _MOST_COMING = 16
 
-# What incoming versions of one object have to do with. Walks the unique key; OFFSET 0 keeps Postgres from walking it whole for each
-# bound that is looked up, and from looking for the first addition along the primary key. Of a form, a version's kept level is no lower than those before it have: those that are lowered
-# are its last ones. What comes late has a look at all later ones; `:owned` at all there are, for the first of all.
+# What incoming versions of one object have to do with. Walks the unique key; OFFSET 0 keeps Postgres from walking it whole for
+# each bound that is looked up, and from looking for the first addition along the primary key. Of a form, a version's kept level
+# is no lower than those before it have: those that are lowered are its last ones. What comes late has a look at all later ones;
+# `:owned` at all there are, for the first of all.
 CONCERNED = Statement(
     """
     WITH coming AS (

@@ -58,9 +58,9 @@ OF_OBJECTS = text("""
      WHERE collection_id = :collection AND stix_id = ANY(CAST(:stix_ids AS text[]))
 """)
 
-# The same, up to so many of each, and of each object the recalls that stand, the last of each contributor: what an addition is decided from. A lift
-# ends all before it. Probes the unique key and pk_recalls. A recall is told from a version by its null form; in place of
-# version_at it has the date of the newest version that it withdrew or published, which stands last.
+# The same, up to so many of each, and of each object the recalls that stand, the last of each contributor: what an addition is
+# decided from. A lift ends all before it. Probes the unique key and pk_recalls. A recall is told from a version by its null form;
+# in place of version_at it has the date of the newest version that it withdrew or published, which stands last.
 OF_OBJECTS_AND_RECALLS = Statement(
     """
     SELECT of_object.*, NULL AS reason, NULL AS by_operator
