@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +42,7 @@ from taxii_server.storage.replicas import Replicas
 from taxii_server.taxii.calls import Service
 from taxii_server.taxii.responses import error as taxii_error
 from taxii_server.taxii.routes import router as taxii_router
+from taxii_server.taxii.routes.documented import TaxiiRoute
 from taxii_server.web import logs
 from taxii_server.web.cross_origin import CrossOrigin
 from taxii_server.web.delivery import Delivery
@@ -49,6 +50,7 @@ from taxii_server.web.errors import answer
 from taxii_server.web.methods import WHOLE_SERVER, Methods
 from taxii_server.web.proxies import Forwarded, TrustedProxies
 from taxii_server.web.request_log import RequestLog, refused, request_id
+from taxii_server.web.straight import Straight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,11 +58,15 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
     from taxii_server.settings import Settings
     from taxii_server.web.errors import Render
 
 _ORPHAN_GRACE: Final = 9  # seconds; what `serve` allows for requests under way, and closing
+
+# what is raised on purpose, to become an answer
+_EXPECTED: Final = (TaxiiServerError, HTTPException, RequestValidationError)
 
 # Whose way of writing errors goes for which paths; the last takes what is left.
 _RENDERERS: list[tuple[str, Render]] = [
@@ -69,6 +75,33 @@ _RENDERERS: list[tuple[str, Render]] = [
     ("/.well-known", oauth_error),
     ("", site_error),
 ]
+
+
+class _Application(FastAPI):
+    """The framework's application, with our own middleware around everything that is the framework's."""
+
+    def __init__(
+        self, *, delivery: Delivery, trusted: TrustedProxies, certificate_header: str | None, **options: Any
+    ) -> None:
+        """Take what finishes answers, whose word on clients counts, and what the framework takes."""
+        super().__init__(**options)
+        self._delivery = delivery
+        self._trusted = trusted
+        self._certificate_header = certificate_header
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put together what a request goes through; done at the first one, when all routes are there."""
+        refuse = _refuse(self)
+        for kind in _EXPECTED:
+            self.add_exception_handler(kind, refuse)
+
+        def logged(app: ASGIApp) -> ASGIApp:
+            return RequestLog(app, renderers=_RENDERERS, delivery=self._delivery)
+
+        self.add_middleware(logged)
+        routes = [route for route in self.routes if isinstance(route, TaxiiRoute)]
+        straight = Straight(super().build_middleware_stack(), routes, logged, _EXPECTED, refuse)
+        return Forwarded(straight, self._trusted, self._certificate_header)
 
 
 def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
@@ -125,7 +158,13 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
             await asyncio.gather(*(each.__aexit__(None, None, None) for each in at_work), ledger.close())
             await database.close()
 
-    app = FastAPI(
+    app = _Application(
+        delivery=Delivery(
+            https=settings.public_url.startswith("https:"),
+            cross_origin=CrossOrigin(settings.cors_origins),
+        ),
+        trusted=TrustedProxies(settings.trusted_proxies),
+        certificate_header=settings.client_cert_header,
         title=settings.title,
         version=__version__,
         description=settings.description or "",
@@ -175,19 +214,6 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
     app.include_router(assets_router())
     app.include_router(pages_router(About(settings.title, settings.description, settings.contact, settings.public_url)))
     app.include_router(documents_router(app))
-    refuse = _refuse(app)
-    for kind in (TaxiiServerError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, refuse)
-    delivery = Delivery(
-        https=settings.public_url.startswith("https:"),
-        cross_origin=CrossOrigin(settings.cors_origins),
-    )
-    app.add_middleware(RequestLog, renderers=_RENDERERS, delivery=delivery)
-    app.add_middleware(
-        Forwarded,
-        trusted=TrustedProxies(settings.trusted_proxies),
-        certificate_header=settings.client_cert_header,
-    )
     return app
 
 

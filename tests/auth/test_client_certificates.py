@@ -107,6 +107,7 @@ TABLE = {
     ("any", "secret", "unknown"): "north",
     ("any", "secret", "expired"): "north",
     ("any", "token", "none"): "north",
+    ("any", "token", "own"): "north",
     ("any", "token", "other"): "north",
     ("any", "bound", "own"): "north",
     ("any", "bound", "none"): "token is bound to a certificate: no client certificate",
@@ -156,6 +157,37 @@ async def test_what_a_client_must_show(
     }[sent]
 
     assert await outcome(identifier, db, authorization, SHOWN[shown]) == said
+
+
+KNOWN = {case: said for case, said in TABLE.items() if case[1] in {"token", "bound"}}
+
+
+@pytest.mark.parametrize(("case", "said"), KNOWN.items(), ids=["-".join(case) for case in KNOWN])
+async def test_what_a_client_must_show_with_a_token_that_is_known(
+    identifier: Identifier,
+    alliance: Alliance,
+    north: Issued,
+    token: Callable[..., str],
+    case: tuple[str, str, str],
+    said: str,
+) -> None:
+    """A token found good with its certificate is good with nothing less the next time, wherever it is used."""
+    must, sent, shown = case
+    authorization = token() if sent == "token" else token(thumbprint(OWN))
+    await identifier.caller(authorization, INDICATORS, SHOWN["own"])
+    alliance.must_show(north.row, must)
+    by_id = PathNames("fraud", str(alliance.collections["fraud/indicators"]))
+
+    if said != "north":
+        with pytest.raises(NotAuthenticated) as refusal:
+            await identifier.caller(authorization, by_id, SHOWN[shown])
+        assert refusal.value.reason == said
+        return
+    caller = await identifier.caller(authorization, by_id, SHOWN[shown])
+    assert caller.principal.member_slug == said
+    # what a write holds again inside its transaction
+    assert caller.certificate == (thumbprint(OWN) if shown == "own" else None)
+    assert caller.credential == ("token" if sent == "token" else "bound token")
 
 
 async def test_an_expired_certificate_alone_is_none(identifier: Identifier, db: Database, north: Issued) -> None:

@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import Engine
+from starlette.convertors import StringConvertor
 
+from taxii_server.taxii.routes.documented import TaxiiRoute
 from tests.auth.alliance import statements
 from tests.factories import indicator
 from tests.taxii.alliance import TAXII, Exchange, basic, exchange_on
@@ -281,3 +283,16 @@ async def _observed(
     body = {name: value for name, value in told_why.items() if name != "error_id"}
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return (answer.status_code, body, told), len(sent)
+
+
+def test_what_is_called_straight_away_needs_nothing_of_the_framework(exchange: Exchange) -> None:
+    """Parameters of plain text in the path, and no dependency: that is all `web.straight` gives a handler."""
+    routes = [route for route in exchange.app.routes if isinstance(route, TaxiiRoute)]
+
+    assert routes
+    for route in routes:
+        assert {type(one) for one in route.param_convertors.values()} <= {StringConvertor}
+        needs = route.dependant
+        assert needs.request_param_name == "request"
+        asked = (needs.dependencies, needs.path_params, needs.query_params, needs.header_params, needs.body_params)
+        assert not any(asked)

@@ -17,6 +17,7 @@ from taxii_server.storage import callers
 from taxii_server.storage.callers import Found
 from taxii_server.storage.engine import Database
 from taxii_server.storage.hot import Statement
+from taxii_server.storage.standing import STANDING
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.conftest import alliance, db
 
@@ -309,10 +310,14 @@ def as_sent(statement: TextClause | Statement) -> tuple[str, Sequence[str]]:
     return str(compiled), compiled.positiontup or ()
 
 
-@pytest.mark.parametrize("statement", ["CALLER", "LISTING", "TRUST_GROUPS"])
-async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [callers.CALLER, STANDING, callers.LISTING, callers.TRUST_GROUPS],
+    ids=["caller", "standing", "listing", "trust groups"],
+)
+async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement: TextClause | Statement) -> None:
     """Whatever the alliance grows to: the plan made once for all parameters has no need to read a table through."""
-    numbered, names = as_sent(getattr(callers, statement))
+    numbered, names = as_sent(statement)
     alliance.execute("SET enable_seqscan = off")
     alliance.execute("SET plan_cache_mode = force_generic_plan")
     alliance.execute(f"PREPARE hot AS {numbered}")

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from taxii_server.domain.access import Erasable, Policy, Principal, Readable, Validation, Writable
+from taxii_server.domain.access import Erasable, Policy, Presented, Principal, Readable, Validation, Writable
 from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.disclosures import Disclosure, Recipient
 from taxii_server.domain.filters import ALL_VERSIONS, LAST_ONLY, Filter
@@ -27,6 +27,7 @@ from taxii_server.storage import (
     object_writes,
     recalls,
     removals,
+    standing,
     statuses,
     stored_versions,
 )
@@ -208,7 +209,9 @@ _ALLIANCE = """
            FROM members, generate_series(1, 100) AS n ON CONFLICT DO NOTHING;
     INSERT INTO clients (client_id, member_id, name, rights)
          SELECT 'client-' || n, (SELECT min(id) FROM members) + n % 300, 'n' || n, '{read}' FROM generate_series(1, 3000) AS n;
-    INSERT INTO client_secrets (client, digest) SELECT id, sha256(client_id::bytea) FROM clients
+    INSERT INTO client_secrets (client, digest) SELECT id, sha256(client_id::bytea) FROM clients;
+    INSERT INTO signing_keys (kid, public_jwk, sealed_private_key, signs_until, verifies_until)
+         VALUES ('kid', '{}', '', now() + interval '1 day', now() + interval '2 days')
 """
 
 
@@ -234,12 +237,18 @@ async def test_callers(skewed: tuple[Kept, dict[str, datetime]], module_database
         looked = await callers.look_up(connection, client_id=client, trust_group=group, collection=str(collection_id))
         assert looked.place.collection is not None
 
+    async def standing_there(connection: Connection) -> None:
+        token = Presented("https://alliance.example", "kid", "jti")
+        looked = await standing.look_up(connection, client, token, group, str(collection_id))
+        assert looked is not None
+        assert looked.place.collection is not None
+
     async def listed(connection: Connection) -> None:
         assert await callers.listing(connection, principal, UUID(str(group_id)))
         assert await callers.trust_groups(connection, principal)
 
-    # at most the member's 100 grants, and what belongs to each
-    for act, most in ((by_alias, 260), (by_id, 260), (listed, 3 * 250)):
+    # at most the member's 100 grants, and what belongs to each; of the short form one row of each table
+    for act, most in ((by_alias, 260), (by_id, 260), (listed, 3 * 250), (standing_there, 8)):
         plans = await kept.plans(None, act)
         scans = [one for plan in plans for one in scans_of(plan)]
 

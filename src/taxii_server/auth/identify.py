@@ -2,7 +2,8 @@
 
 A certificate counts as one of the client's own, or as the one that a token is bound to; any other is as if none was shown.
 Credentials that can't be right are refused without touching the database. Whatever else may be wrong with them, exactly
-one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same.
+one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same. A token that was
+found good before is asked about in short first; unless everything holds, the caller statement follows and decides.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
@@ -22,14 +23,14 @@ from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
 from taxii_server.domain.access import BOTH, Authentication, Caller, Principal, Right
 from taxii_server.domain.errors import IssuerUnavailable, NotAuthenticated
-from taxii_server.storage import callers
+from taxii_server.storage import callers, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from taxii_server.auth.certificates import Shown
     from taxii_server.auth.outside_tokens import OutsideToken
-    from taxii_server.auth.tokens import Unverified
+    from taxii_server.auth.tokens import Known, Unverified
     from taxii_server.domain.access import Presented
     from taxii_server.domain.issuers import OutsideIssuer
     from taxii_server.storage.callers import Found
@@ -210,11 +211,19 @@ class Identifier:
         return found
 
     async def _by_token(self, token: str, names: PathNames, shown: Shown) -> Caller:
-        parsed = self._parser.parse(token)
-        if parsed.claims.get("iss") != self._issuer:
-            return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
-        unverified = self._tokens.peek_at(parsed)
+        known = self._tokens.known(token)
+        if known is None:
+            parsed = self._parser.parse(token)
+            if parsed.claims.get("iss") != self._issuer:
+                return await self._by_outside_token(outside_tokens.read(token, parsed), names, shown)
+            unverified = self._tokens.peek_at(parsed)
+        else:
+            unverified = known.unverified
         await before_look_up(*plausible.token(self._tokens, token, unverified, shown.thumbprint))
+        if known is not None and known.claims.certificate is None and shown is certificates.NONE:
+            caller = await self._standing(known, names)
+            if caller is not None:
+                return caller
         found = await _look_up(self._db, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
         if claims.certificate is not None:
@@ -224,6 +233,17 @@ class Identifier:
                 raise NotAuthenticated("token is bound to a certificate that is not its client's any more")
         credential = "token" if claims.certificate is None else "bound token"
         return _called(found, claims.rights, shown, credential, unverified.presented)
+
+    async def _standing(self, known: Known, names: PathNames) -> Caller | None:
+        """Ask whether all is as it must be for a token that was found good; None leaves it to the caller statement."""
+        token, claims = known.unverified.presented, known.claims
+        found = await standing.look_up(self._db, claims.client_id, token, names.trust_group, names.collection)
+        if found is None or found.public_jwk != known.public_jwk:
+            return None
+        principal = found.principal
+        if not principal.rights <= claims.rights:
+            principal = replace(principal, rights=principal.rights & claims.rights)
+        return Caller(principal, found.place, token=token, credential="token", asked_at=found.asked_at)
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
         await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token, shown.thumbprint))

@@ -63,11 +63,6 @@ class Remembered(Generic[Held]):
         """Count what is remembered."""
         return len(self._held)
 
-    @staticmethod
-    def name(token: str, key: str) -> bytes:
-        """Give what a token under a key is remembered by."""
-        return sha256(key.encode() + b"\x00" + token.encode("utf-8", "surrogatepass")).digest()
-
     def get(self, name: bytes, now: float) -> Held | None:
         """Recall what the token said, if it has not expired."""
         known = self._held.get(name)
@@ -84,6 +79,11 @@ class Remembered(Generic[Held]):
         return said
 
 
+def digest(token: str) -> bytes:
+    """Give what a token is remembered by, so that none is kept."""
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
 class Parser:
     """Takes tokens apart, and remembers those it took apart last: a client sends the same one for an hour."""
 
@@ -98,8 +98,7 @@ class Parser:
         Raises:
             NotAuthenticated: as `parse` does.
         """
-        # under its digest: no token is kept
-        name = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        name = digest(token)
         known = self._parsed.get(name)
         if known is None:
             known = self._parsed[name] = parse(token)

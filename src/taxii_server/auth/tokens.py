@@ -108,6 +108,20 @@ def issue(
     return jws.sign(claims, pem, _ALGORITHM, {"typ": _TYPE, "kid": kid})
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A token whose signature was found good with this key, and what it says."""
+
+    unverified: Unverified
+    claims: Claims
+    public_jwk: str
+
+    @property
+    def expires_at(self) -> int:
+        """When it ends, in seconds since 1970."""
+        return self.claims.expires_at
+
+
 class Tokens:
     """Reads the tokens of one issuer, and remembers whose signature it has found good.
 
@@ -118,7 +132,11 @@ class Tokens:
     def __init__(self, issuer: str, *, cached: int = _CACHED_TOKENS) -> None:
         """Take the public URL, and how many good signatures to remember."""
         self._issuer = issuer
-        self._good: jws.Remembered[Claims] = jws.Remembered(cached)
+        self._good: jws.Remembered[Known] = jws.Remembered(cached)
+
+    def known(self, token: str) -> Known | None:
+        """Recall a token that was found good before; None if it was not, or has expired since."""
+        return self._good.get(jws.digest(token), int(time.time()))
 
     def peek(self, token: str) -> Unverified:
         """Look at a token without a key.
@@ -146,14 +164,13 @@ class Tokens:
         Raises:
             NotAuthenticated: if it doesn't hold.
         """
-        now = int(time.time())
-        name = self._good.name(token, public_jwk)
-        known = self._good.get(name, now)
-        if known is not None:
-            return known
-        parsed = _hold_form(jws.parse(token))
-        self._check(parsed.claims, now)
-        return self._good.keep(name, _verified(token, parsed, public_jwk))
+        known = self.known(token)
+        if known is not None and known.public_jwk == public_jwk:
+            return known.claims
+        parsed = jws.parse(token)
+        unverified = self.peek_at(parsed)
+        good = Known(unverified, _verified(token, parsed, public_jwk), public_jwk)
+        return self._good.keep(jws.digest(token), good).claims
 
     def _check(self, claims: dict[str, Any], now: int) -> None:
         for name in ("iss", "sub", "client_id", "aud", "jti", "scope"):

@@ -70,6 +70,10 @@ class Allowances:
 
     def take(self, key: Hashable) -> float:
         """Take one and give 0; or, if there is none, take nothing and give the seconds to wait."""
+        if key not in self._used:
+            # it is full, and the least there is holds one
+            self._keep(key, 1.0)
+            return 0
         used = self._now_used(key)
         wait = self._wait(used)
         if not wait:
@@ -89,8 +93,8 @@ class Allowances:
         return lacking / self._a_second if lacking > _TINY else 0
 
     def _now_used(self, key: Hashable) -> float:
-        used, then = self._used.get(key, (0.0, 0.0))
-        return max(0.0, used - (self._clock() - then) * self._a_second)
+        held = self._used.get(key)
+        return 0.0 if held is None else max(0.0, held[0] - (self._clock() - held[1]) * self._a_second)
 
     def _keep(self, key: Hashable, used: float) -> None:
         self._used[key] = (used, self._clock())

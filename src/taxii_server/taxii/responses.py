@@ -17,7 +17,7 @@ from taxii_server.taxii.resources import ErrorResource, StatusResource
 from taxii_server.web.media_types import TAXII
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from taxii_server.domain.errors import TaxiiServerError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # the rights that it was made under may be gone the next moment
 _ASK_AGAIN = {"Cache-Control": "private, no-cache"}
+_CONTENT_TYPE = (b"content-type", TAXII.encode("ascii"))
 _MEDIA_TYPES = {int(form): form.media_type for form in Form}
 
 
@@ -53,6 +54,12 @@ class TaxiiResponse(JSONResponse):
     def render(self, content: bytes) -> bytes:
         """Send what is given."""
         return content
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Write headers down as the framework does, without looking which of its own are among them: none is."""
+        given = () if headers is None else headers.items()
+        own = ((b"content-length", b"%d" % len(self.body)), _CONTENT_TYPE)
+        self.raw_headers = [*((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given), *own]
 
 
 def resource(one: Resource, status_code: int = 200) -> TaxiiResponse:

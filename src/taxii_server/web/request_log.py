@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -68,7 +67,7 @@ def note(request: Request, **fields: object) -> None:
 
 def at_end(request: Request, then: Callable[[], None]) -> None:
     """Have `then` called when the request has been answered, or has come to whatever other end."""
-    request.scope["taxii.end"].callback(then)
+    request.scope["taxii.end"].append(then)
 
 
 def request_id(scope: Scope) -> str:
@@ -104,8 +103,9 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", identifier.encode())]
             await send(message)
 
-        with IN_PROGRESS.track_inprogress(), DatabaseTime() as in_database, ExitStack() as end:
-            scope["taxii.end"] = end
+        at_end: list[Callable[[], None]] = []
+        scope["taxii.end"] = at_end
+        with IN_PROGRESS.track_inprogress(), DatabaseTime() as in_database:
             try:
                 await self._app(scope, receive, self._delivery.to(scope, noting))
             except ClientDisconnect:
@@ -126,7 +126,13 @@ class RequestLog:
                 refusal = errors.answer(self._renderers, scope, error, identifier)
                 await refusal(scope, receive, self._delivery.to(scope, noting))
             finally:
-                self._finish(scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields)
+                try:
+                    self._finish(
+                        scope, status or _CLIENT_LEFT, time.perf_counter() - begun, in_database.seconds, fields
+                    )
+                finally:
+                    for then in at_end:
+                        then()
 
     def _finish(self, scope: Scope, status: int, seconds: float, in_database: float, fields: dict[str, Any]) -> None:
         route = getattr(scope.get("route"), "path", None) or "none"
