@@ -78,7 +78,10 @@ _RENDERERS: list[tuple[str, Render]] = [
 
 
 class _Application(FastAPI):
-    """The framework's application, with our own middleware around everything that is the framework's."""
+    """The framework's application, with our own middleware around everything that is the framework's.
+
+    What is added with `add_middleware` isn't around TAXII's routes: those are called straight away.
+    """
 
     def __init__(
         self, *, delivery: Delivery, trusted: TrustedProxies, certificate_header: str | None, **options: Any

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from taxii_server.auth import secrets, tokens
+from taxii_server.auth.authorization import challenges
 from taxii_server.auth.certificates import confirmation
-from taxii_server.auth.identify import Identifier, PathNames, challenges
+from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.domain.access import Right
 from taxii_server.domain.errors import NotAuthenticated
 from tests.auth import issuer as outside

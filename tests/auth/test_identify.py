@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taxii_server.auth import secrets, tokens
-from taxii_server.auth.identify import CHALLENGES, Identifier, PathNames, basic_credentials, challenges
+from taxii_server.auth.authorization import CHALLENGES, basic_credentials, challenges
+from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.auth.signing_keys import SigningKeys
 from taxii_server.domain.access import Caller, Right
 from taxii_server.domain.errors import NotAuthenticated

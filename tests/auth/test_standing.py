@@ -1,9 +1,10 @@
-"""A token found good before is asked about in short, and what comes of it is what the caller statement would have said."""
+"""A token or a secret found good before is asked about in short, and what comes of it is what the caller statement would have said."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from uuid import uuid4
 
 import pytest
@@ -11,13 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from taxii_server.auth import secrets
 from taxii_server.auth.identify import Identifier, PathNames
 from taxii_server.domain.access import Caller, Place, Right
 from taxii_server.domain.errors import NotAuthenticated
+from taxii_server.storage import standing
 from taxii_server.storage.engine import Database
+from taxii_server.storage.hot import Step
+from taxii_server.storage.pipeline import Rows
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.forge import ISSUER, b64
-from tests.auth.test_identify import bearer, north
+from tests.auth.test_identify import basic, bearer, north
 
 __all__ = ["bearer", "north"]
 
@@ -87,6 +92,26 @@ CHANGES = {
         "UPDATE collection_clocks SET changes = changes + 1, last_added = last_added + interval '1 second'",
         "UPDATE collection_clocks SET changes = changes",
     ),
+    "secret expired": (
+        "UPDATE client_secrets SET expires_at = now()",
+        "UPDATE client_secrets SET expires_at = NULL",
+    ),
+    "secret to expire": (
+        "UPDATE client_secrets SET expires_at = now() + interval '1 hour'",
+        "UPDATE client_secrets SET expires_at = NULL",
+    ),
+    "another secret": (
+        "UPDATE client_secrets SET digest = sha256(digest), created_at = '-infinity'",
+        "UPDATE client_secrets SET digest = own.digest FROM own",
+    ),
+    "secret beside it": (
+        "INSERT INTO client_secrets (client, digest) SELECT client, sha256(digest) FROM client_secrets",
+        "DELETE FROM client_secrets WHERE digest NOT IN (SELECT digest FROM own)",
+    ),
+    "no secret": (
+        "DELETE FROM client_secrets",
+        "INSERT INTO client_secrets (client, digest) SELECT client, digest FROM own",
+    ),
     "token revoked": (
         "INSERT INTO revoked_tokens (issuer, jti, expires_at) SELECT issuer, jti, now() + interval '1 hour' FROM shown",
         "DELETE FROM revoked_tokens",
@@ -154,6 +179,7 @@ def _told(caller: Caller) -> Outcome:
 def shown(alliance: Alliance) -> Callable[[str], None]:
     """Note a token for the statements above; and have room for what they take away."""
     alliance.execute("CREATE TEMPORARY TABLE shown (issuer text, jti text)")
+    alliance.execute("CREATE TEMPORARY TABLE own AS SELECT client, digest FROM client_secrets")
     alliance.execute("CREATE TEMPORARY TABLE kept_grants (LIKE grants)")
     alliance.execute("CREATE TEMPORARY TABLE kept_clocks (LIKE collection_clocks)")
 
@@ -172,12 +198,14 @@ async def asked(
     alliance.execute("UPDATE grants SET rights = '{read,write}'")
 
     async def ask(changes: Iterable[str], places: Iterable[str], scope: Iterable[Right]) -> None:
-        knowing, authorization = Identifier(db, ISSUER), bearer(north.client_id, *scope)
-        first = await knowing.caller(authorization, PathNames())
+        knowing, token = Identifier(db, ISSUER), bearer(north.client_id, *scope)
+        secret = basic(north.client_id, north.secret)
+        first = await knowing.caller(token, PathNames())
         assert first.token is not None
         shown(str(first.token.jti))
+        await knowing.caller(secret, PathNames())
         with changed(alliance, changes):
-            for place in places:
+            for place, authorization in product(places, (token, secret)):
                 names = named(alliance, place)
                 seen = await outcome(knowing, authorization, names)
                 assert seen == await outcome(Identifier(db, ISSUER), authorization, names), place
@@ -199,51 +227,130 @@ async def test_it_says_what_the_caller_statement_says(asked: Callable[..., Await
 async def test_it_says_the_same_after_any_changes(
     asked: Callable[..., Awaitable[None]], changes: list[str], places: set[str], scope: set[Right]
 ) -> None:
-    # two of them insert the same rows, and undo each other's
-    await asked(changes if sum("revoked" in one for one in changes) < 2 else changes[:1], places, scope)
+    # some insert the same rows, and undo each other's
+    alike = [sum(word in one for one in changes) for word in ("revoked", "secret")]
+    await asked(changes if max(alike) < 2 else changes[:1], places, scope)
 
 
-async def test_one_short_statement_lets_a_known_token_in(
-    db: Database, alliance: Alliance, north: Issued, bearer: Callable[..., str], identifier: Identifier
+@pytest.fixture(params=["basic", "bearer"])
+async def shows(
+    request: pytest.FixtureRequest, identifier: Identifier, north: Issued, bearer: Callable[..., str]
+) -> str:
+    """Credentials that were found good before."""
+    authorization = (
+        basic(north.client_id, north.secret) if request.param == "basic" else bearer(north.client_id, *Right)
+    )
+    await identifier.caller(authorization, PathNames())
+    return authorization
+
+
+async def test_one_short_statement_lets_in_what_is_known(
+    db: Database, alliance: Alliance, identifier: Identifier, shows: str
 ) -> None:
-    authorization, names = bearer(north.client_id, *Right), named(alliance, "id")
-    with statements(db) as at_first:
-        await identifier.caller(authorization, names)
-    with statements(db) as then:
-        caller = await identifier.caller(authorization, names)
+    names = named(alliance, "id")
+    with statements(db) as whole:
+        await Identifier(db, ISSUER).caller(shows, names)
+    with statements(db) as short:
+        caller = await identifier.caller(shows, names)
 
-    assert len(at_first) == len(then) == 1
-    assert len(then[0]) < len(at_first[0])
+    assert len(whole) == len(short) == 1
+    assert len(short[0]) < len(whole[0])
     assert caller.place.collection is not None
 
 
 @pytest.mark.parametrize("place", ["another's id", "no id", "another group", "no group"])
 async def test_hidden_and_absent_cost_the_same_one_statement(
-    db: Database, alliance: Alliance, north: Issued, bearer: Callable[..., str], identifier: Identifier, place: str
+    db: Database, alliance: Alliance, identifier: Identifier, shows: str, place: str
 ) -> None:
-    authorization = bearer(north.client_id, *Right)
-    await identifier.caller(authorization, PathNames())
-
     with statements(db) as sent:
-        caller = await identifier.caller(authorization, named(alliance, place))
+        caller = await identifier.caller(shows, named(alliance, place))
 
     assert caller.place == Place()
     assert len(sent) == 1
 
 
 async def test_what_is_refused_is_refused_by_the_caller_statement(
-    db: Database, alliance: Alliance, north: Issued, bearer: Callable[..., str], identifier: Identifier
+    db: Database, alliance: Alliance, north: Issued, identifier: Identifier, shows: str
 ) -> None:
-    authorization, names = bearer(north.client_id, *Right), named(alliance, "id")
-    await identifier.caller(authorization, names)
     alliance.execute("UPDATE clients SET revoked_at = now()")
 
     with statements(db) as sent, pytest.raises(NotAuthenticated) as refusal:
-        await identifier.caller(authorization, names)
+        await identifier.caller(shows, named(alliance, "id"))
 
     assert refusal.value.reason == "client was revoked"
     assert refusal.value.client == north.row
     assert len(sent) == 2
+
+    # it is a stranger's from now on
+    with statements(db) as sent, pytest.raises(NotAuthenticated):
+        await identifier.caller(shows, named(alliance, "id"))
+    assert len(sent) == 1
+
+
+async def test_what_is_hidden_is_not_read(db: Database, alliance: Alliance, north: Issued) -> None:
+    """Of a collection without a grant the row is the same as of one that isn't there: it can't take longer by what is in it."""
+    alliance.execute("UPDATE collections SET description = repeat('long ', 2000)")
+    rows = []
+    for collection in (alliance.collections["police/indicators"], uuid4()):
+        for group in ("fraud", "police", "none"):
+            values = {"client_id": north.client_id, "trust_group": group, "collection_id": str(collection)}
+            async with db.statement() as connection:
+                [row] = await standing.OF_SECRET.on(connection, values)
+            rows.append((row.sees, set(row.place), row.changes, row.last_added))
+
+    assert rows == [(False, {None}, None, None)] * 6
+
+
+async def test_the_time_is_the_databases(db: Database, alliance: Alliance, identifier: Identifier, shows: str) -> None:
+    [(before,)] = alliance.execute("SELECT clock_timestamp()")
+    caller = await identifier.caller(shows, named(alliance, "id"))
+    [(after,)] = alliance.execute("SELECT clock_timestamp()")
+
+    assert caller.asked_at is not None
+    assert before <= caller.asked_at <= after
+
+
+async def test_a_token_that_expires_while_it_is_asked_about_is_refused(
+    monkeypatch: pytest.MonkeyPatch, db: Database, alliance: Alliance, north: Issued, bearer: Callable[..., str]
+) -> None:
+    identifier, authorization = Identifier(db, ISSUER), bearer(north.client_id, *Right)
+    await identifier.caller(authorization, PathNames())
+    ask = db.ask
+
+    async def slow(*steps: Step) -> Rows:
+        rows = await ask(*steps)
+        monkeypatch.setattr("taxii_server.auth.tokens.time.time", lambda: 2**40)
+        return rows
+
+    monkeypatch.setattr(db, "ask", slow)
+
+    with pytest.raises(NotAuthenticated) as refusal:
+        await identifier.caller(authorization, named(alliance, "id"))
+
+    assert refusal.value.reason == "token has expired"
+
+
+async def test_a_secret_is_known_with_its_client_alone(
+    db: Database, alliance: Alliance, north: Issued, identifier: Identifier
+) -> None:
+    """Nor does one that was right tell anything of one that is wrong: that costs the one statement it always did."""
+    other = alliance.client("harbour")
+    await identifier.caller(basic(north.client_id, north.secret), PathNames())
+    await identifier.caller(basic(other.client_id, other.secret), PathNames())
+
+    for client_id, secret in ((north.client_id, other.secret), (other.client_id, north.secret)):
+        with statements(db) as sent, pytest.raises(NotAuthenticated) as refusal:
+            await identifier.caller(basic(client_id, secret), named(alliance, "id"))
+        assert refusal.value.reason == "wrong secret"
+        assert len(sent) == 1
+
+
+def test_so_many_secrets_are_known() -> None:
+    known = secrets.Known(most=2)
+    for number in range(3):
+        known.keep("client", f"{number}")
+
+    assert [known.has("client", f"{number}") for number in range(3)] == [False, True, True]
 
 
 async def test_a_token_is_known_by_all_of_it(

@@ -256,6 +256,8 @@ async def test_hidden_and_absent_cannot_be_told_apart(
     if role != "issued-elsewhere":
         nowhere.append(there | {"trust_group": "no-such-group"})
 
+    # what was seen before is asked about in another way
+    await _observed(exchange, method, path.format(**there), headers)
     hidden, cost = await _observed(exchange, method, path.format(**there), headers)
 
     assert hidden[0] == 404

@@ -13,11 +13,10 @@ from sqlalchemy.dialects import postgresql
 from taxii_server.auth import secrets
 from taxii_server.domain.access import Place, Presented, Principal, Right, Validation
 from taxii_server.domain.tlp import Level
-from taxii_server.storage import callers
+from taxii_server.storage import callers, standing
 from taxii_server.storage.callers import Found
 from taxii_server.storage.engine import Database
 from taxii_server.storage.hot import Statement
-from taxii_server.storage.standing import STANDING
 from tests.auth.alliance import Alliance, Issued, statements
 from tests.auth.conftest import alliance, db
 
@@ -312,8 +311,8 @@ def as_sent(statement: TextClause | Statement) -> tuple[str, Sequence[str]]:
 
 @pytest.mark.parametrize(
     "statement",
-    [callers.CALLER, STANDING, callers.LISTING, callers.TRUST_GROUPS],
-    ids=["caller", "standing", "listing", "trust groups"],
+    [callers.CALLER, standing.OF_TOKEN, standing.OF_SECRET, callers.LISTING, callers.TRUST_GROUPS],
+    ids=["caller", "of token", "of secret", "listing", "trust groups"],
 )
 async def test_every_table_is_reached_by_an_index(alliance: Alliance, statement: TextClause | Statement) -> None:
     """Whatever the alliance grows to: the plan made once for all parameters has no need to read a table through."""

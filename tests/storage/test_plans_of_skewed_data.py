@@ -237,18 +237,23 @@ async def test_callers(skewed: tuple[Kept, dict[str, datetime]], module_database
         looked = await callers.look_up(connection, client_id=client, trust_group=group, collection=str(collection_id))
         assert looked.place.collection is not None
 
-    async def standing_there(connection: Connection) -> None:
+    async def by_token(connection: Connection) -> None:
         token = Presented("https://alliance.example", "kid", "jti")
-        looked = await standing.look_up(connection, client, token, group, str(collection_id))
+        looked = await standing.of_token(connection, client, token, group, str(collection_id))
         assert looked is not None
-        assert looked.place.collection is not None
+        assert looked[0].place.collection is not None
+
+    async def by_secret(connection: Connection) -> None:
+        looked = await standing.of_secret(connection, client, group, str(collection_id))
+        assert looked is not None
+        assert len(looked[1]) == 1
 
     async def listed(connection: Connection) -> None:
         assert await callers.listing(connection, principal, UUID(str(group_id)))
         assert await callers.trust_groups(connection, principal)
 
     # at most the member's 100 grants, and what belongs to each; of the short form one row of each table
-    for act, most in ((by_alias, 260), (by_id, 260), (listed, 3 * 250), (standing_there, 8)):
+    for act, most in ((by_alias, 260), (by_id, 260), (listed, 3 * 250), (by_token, 8), (by_secret, 7)):
         plans = await kept.plans(None, act)
         scans = [one for plan in plans for one in scans_of(plan)]
 

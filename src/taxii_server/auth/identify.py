@@ -2,20 +2,19 @@
 
 A certificate counts as one of the client's own, or as the one that a token is bound to; any other is as if none was shown.
 Credentials that can't be right are refused without touching the database. Whatever else may be wrong with them, exactly
-one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same. A token that was
-found good before is asked about in short first; unless everything holds, the caller statement follows and decides.
+one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same. What was
+found good before, a token or a secret, is asked about in short; the first time that not everything holds of it the caller
+statement follows and decides, and it is asked about as if it had never been seen.
 """
 
 from __future__ import annotations
 
-import binascii
-import re
-from base64 import b64decode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
+from taxii_server.auth import authorization as header
 from taxii_server.auth import certificates, jws, outside_tokens, plausible, secrets
 from taxii_server.auth.failed_logins import before_look_up
 from taxii_server.auth.issuer_keys import IssuerKeys
@@ -30,26 +29,14 @@ if TYPE_CHECKING:
 
     from taxii_server.auth.certificates import Shown
     from taxii_server.auth.outside_tokens import OutsideToken
-    from taxii_server.auth.tokens import Known, Unverified
+    from taxii_server.auth.tokens import Unverified
     from taxii_server.domain.access import Presented
     from taxii_server.domain.issuers import OutsideIssuer
     from taxii_server.storage.callers import Found
     from taxii_server.storage.engine import Connection, Database
-
-BASIC_CHALLENGE = 'Basic realm="taxii", charset="UTF-8"'
-CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii"')
-"""The values of WWW-Authenticate in a 401, one per enabled scheme."""
-
-TOKEN_CHALLENGES = (BASIC_CHALLENGE, 'Bearer realm="taxii", error="invalid_token"')
-"""The same for who sent a token: its client fetches another one (RFC 6750 §3.1). Nobody is told what was wrong with it."""
+    from taxii_server.storage.standing import Standing
 
 REFUSALS = Counter("taxii_credentials_refused", "Credentials that were missing or did not hold.", ["scheme"])
-
-_LONGEST_BASIC = 2048
-# Python forgives excess padding (RFC 4648 §3.3 asks for refusal)
-_BASIC = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-# C0, DEL and C1: none of them may stand in a user-id or password (RFC 7617 §2)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +66,7 @@ class Identifier:
         self._issuer = issuer
         self._parser = jws.Parser()
         self._tokens = Tokens(issuer)
+        self._secrets = secrets.Known()
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
         self._noted = noted
@@ -92,7 +80,7 @@ class Identifier:
         Raises:
             NotAuthenticated: if there are no credentials or they don't hold.
         """
-        scheme, value = _split(authorization or "")
+        scheme, value = header.split(authorization or "")
         try:
             return await self._by(scheme, value, names, certificates.shown(certificate))
         except NotAuthenticated as error:
@@ -172,8 +160,7 @@ class Identifier:
     async def _by(self, scheme: str, value: str, names: PathNames, shown: Shown) -> Caller:
         match scheme:
             case "basic":
-                found = await self._authenticated(*_basic(value), shown, names)
-                return _called(found, BOTH, shown, "secret")
+                return await self._by_secret(*header.basic(value), names, shown)
             case "bearer":
                 return await self._by_token(value, names, shown)
             case "" if shown is certificates.NONE:
@@ -183,6 +170,22 @@ class Identifier:
             case _:
                 raise NotAuthenticated("unknown authentication scheme")
 
+    async def _by_secret(self, client_id: str, secret: str, names: PathNames, shown: Shown) -> Caller:
+        known = shown is certificates.NONE and self._secrets.has(client_id, secret)
+        if known:
+            await before_look_up(*plausible.credentials(client_id, secret, None))
+            stands = await standing.of_secret(self._db, client_id, names.trust_group, names.collection)
+            if stands is not None and secrets.matches(stands[1], secret):
+                return _standing(stands[0], BOTH, "secret")
+        try:
+            found = await self._authenticated(client_id, secret, shown, names, asked=known)
+            caller = _called(found, BOTH, shown, "secret")
+        except NotAuthenticated:
+            self._secrets.forget(client_id, secret)
+            raise
+        self._secrets.keep(client_id, secret)
+        return caller
+
     async def _authenticated(
         self,
         client_id: str | None,
@@ -191,13 +194,18 @@ class Identifier:
         names: PathNames,
         *,
         token: Presented | None = None,
+        asked: bool = False,
     ) -> Found:
-        """Find a client by its secret or, without one, by its certificate; without an id the certificate says whose."""
+        """Find a client by its secret or, without one, by its certificate; without an id the certificate says whose.
+
+        `asked` is whether it was asked already whether this may be looked up.
+        """
         if secret is not None and not secrets.well_formed(secret):
             raise NotAuthenticated("secret is malformed")
         if secret is None and shown.thumbprint is None:
             raise NotAuthenticated(shown.lacking)
-        await before_look_up(*plausible.credentials(client_id, secret, shown.thumbprint))
+        if not asked:
+            await before_look_up(*plausible.credentials(client_id, secret, shown.thumbprint))
         found = await _look_up(self._db, client_id, names, shown, token=token, by_certificate=client_id is None)
         if secret is None:
             if found.client is None or not found.certificate_held:
@@ -221,9 +229,20 @@ class Identifier:
             unverified = known.unverified
         await before_look_up(*plausible.token(self._tokens, token, unverified, shown.thumbprint))
         if known is not None and known.claims.certificate is None and shown is certificates.NONE:
-            caller = await self._standing(known, names)
-            if caller is not None:
-                return caller
+            stands = await standing.of_token(
+                self._db, unverified.client_id, unverified.presented, names.trust_group, names.collection
+            )
+            if stands is not None:
+                claims = self._tokens.verify(token, stands[1])
+                return _standing(stands[0], claims.rights, "token", unverified.presented)
+        try:
+            return await self._by_whole_token(token, unverified, names, shown)
+        except NotAuthenticated:
+            # until it is found good again it isn't worth asking twice
+            self._tokens.forget(token)
+            raise
+
+    async def _by_whole_token(self, token: str, unverified: Unverified, names: PathNames, shown: Shown) -> Caller:
         found = await _look_up(self._db, unverified.client_id, names, shown, token=unverified.presented)
         claims = self._tokens.verify(token, _key_of(found))
         if claims.certificate is not None:
@@ -233,17 +252,6 @@ class Identifier:
                 raise NotAuthenticated("token is bound to a certificate that is not its client's any more")
         credential = "token" if claims.certificate is None else "bound token"
         return _called(found, claims.rights, shown, credential, unverified.presented)
-
-    async def _standing(self, known: Known, names: PathNames) -> Caller | None:
-        """Ask whether all is as it must be for a token that was found good; None leaves it to the caller statement."""
-        token, claims = known.unverified.presented, known.claims
-        found = await standing.look_up(self._db, claims.client_id, token, names.trust_group, names.collection)
-        if found is None or found.public_jwk != known.public_jwk:
-            return None
-        principal = found.principal
-        if not principal.rights <= claims.rights:
-            principal = replace(principal, rights=principal.rights & claims.rights)
-        return Caller(principal, found.place, token=token, credential="token", asked_at=found.asked_at)
 
     async def _by_outside_token(self, token: OutsideToken, names: PathNames, shown: Shown) -> Caller:
         await before_look_up(*plausible.outside_token(self._outside, self._issuer_keys, token, shown.thumbprint))
@@ -262,21 +270,6 @@ class Identifier:
         rights = self._outside.verify(token, key)
         credential = "outside token" if token.certificate is None else "bound outside token"
         return _called(found, rights, shown, credential, token.presented)
-
-
-def challenges(authorization: str) -> tuple[str, ...]:
-    """Give the challenges for who was refused with this Authorization header."""
-    return TOKEN_CHALLENGES if _split(authorization)[0] == "bearer" else CHALLENGES
-
-
-def basic_credentials(authorization: str) -> tuple[str, str] | None:
-    """Read user-id and password of a Basic Authorization header; None if it is of another scheme.
-
-    Raises:
-        NotAuthenticated: if it is Basic and malformed.
-    """
-    scheme, value = _split(authorization)
-    return _basic(value) if scheme == "basic" else None
 
 
 async def _look_up(
@@ -341,6 +334,14 @@ def _called(
     )
 
 
+def _standing(found: Standing, allowed: frozenset[Right], credential: str, token: Presented | None = None) -> Caller:
+    """Put together the same of who is in good standing and showed no certificate."""
+    principal = found.principal
+    if not principal.rights <= allowed:
+        principal = replace(principal, rights=principal.rights & allowed)
+    return Caller(principal, found.place, token=token, credential=credential, asked_at=found.asked_at)
+
+
 def _admitted(found: Found, shown: Shown, allowed: frozenset[Right] = BOTH) -> Principal:
     """Give the client as it was issued, but for rights that it isn't allowed now, if it and its member are in good standing and it shows what it must."""
     client = found.client
@@ -370,24 +371,3 @@ def _admitted(found: Found, shown: Shown, allowed: frozenset[Right] = BOTH) -> P
 
 def _refusal(found: Found, reason: str) -> NotAuthenticated:
     return NotAuthenticated(reason, client=None if found.client is None else found.client.id, at=found.asked_at)
-
-
-def _split(authorization: str) -> tuple[str, str]:
-    """Take scheme, in lower case, and value apart (RFC 9110 §11.4)."""
-    scheme, _, value = authorization.partition(" ")
-    return scheme.lower(), value.strip(" ")
-
-
-def _basic(value: str) -> tuple[str, str]:
-    if len(value) > _LONGEST_BASIC or not _BASIC.fullmatch(value):
-        raise NotAuthenticated("Basic credentials are not base64")
-    try:
-        user_pass = b64decode(value, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise NotAuthenticated("Basic credentials are not base64 of UTF-8") from error
-    if _CONTROL.search(user_pass):
-        raise NotAuthenticated("Basic credentials hold control characters")
-    client_id, colon, secret = user_pass.partition(":")
-    if not colon:
-        raise NotAuthenticated("Basic credentials have no colon")
-    return client_id, secret

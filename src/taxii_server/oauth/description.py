@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from taxii_server.auth.identify import BASIC_CHALLENGE
+from taxii_server.auth.authorization import BASIC_CHALLENGE
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.access import Right
 from taxii_server.web.describing import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from taxii_server.auth.identify import BASIC_CHALLENGE
+from taxii_server.auth.authorization import BASIC_CHALLENGE
 from taxii_server.domain.errors import NotAuthenticated, OAuthError, TaxiiServerError, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:

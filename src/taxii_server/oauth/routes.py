@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from taxii_server.auth.identify import basic_credentials
+from taxii_server.auth.authorization import basic_credentials
 from taxii_server.auth.tokens import SCOPES
 from taxii_server.domain.errors import BodyTooLarge, BodyTooSlow, NotAuthenticated, OAuthError, UnsupportedMedia
 from taxii_server.oauth import description

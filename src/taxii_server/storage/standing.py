@@ -1,6 +1,6 @@
-"""The short form of the caller statement, for a token that was found good before and a path that names a collection by its id.
+"""The short form of the caller statement, for credentials that were found good before and a path that names a collection by its id.
 
-It gives the caller only if all is as it must be with client, member, key and token. If not, it says nothing at all, and the
+It gives the caller only if all is as it must be with client, member and what it showed. If not, it says nothing at all, and the
 caller statement is asked, which alone refuses. Both read the same tables on each request, so rights are no older here than
 there; this one has half the look-ups, because it needn't tell what only somebody who is refused is to be told. A collection
 that the caller doesn't see is nowhere, as is then its trust group, which nobody asks about who named a collection in it.
@@ -34,6 +34,7 @@ from taxii_server.domain.tlp import Level
 from taxii_server.storage.hot import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from taxii_server.domain.access import Presented
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SLUG: Final = re.compile(r"[a-z0-9-]{1,64}")
 
-# Reads, by unique key: uq_clients_client_id, pk_members, pk_collections, uq_trust_groups_slug or pk_trust_groups, pk_grants,
-# pk_collection_clocks, pk_signing_keys and pk_revoked_tokens. Outer joins, and what must hold in a column of its own, so
-# that these are walked in this order and by these keys, whatever Postgres knows of the tables.
+# Reads, by unique key: uq_clients_client_id, pk_members, pk_grants, pk_collections, uq_trust_groups_slug or pk_trust_groups,
+# pk_collection_clocks; pk_signing_keys and pk_revoked_tokens, or ix_client_secrets_client. Outer joins, and what must hold in
+# a column of its own, so that these are walked in this order and by these keys, whatever Postgres knows of the tables. The
+# grant comes first: without one nothing of the collection is read, and it costs what one costs that isn't there.
 _CLIENT: Final = "client.id client.client_id client.rights client.collections member.id member.slug member.quota"
 _PLACE: Final = (
     "circle.id circle.slug circle.title circle.description feed.id feed.alias feed.title feed.description feed.validation "
@@ -56,75 +58,103 @@ def _texts(columns: str) -> str:
     return f"ARRAY[{', '.join(f'CAST({one} AS text)' for one in columns.split())}]"
 
 
-_STANDING: Final = f"""
-    SELECT client.id IS NOT NULL
-           AND client.revoked_at IS NULL
-           AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
-           AND client.authentication = 'any'
-           AND member.suspended_at IS NULL
-           AND member.removed_at IS NULL
-           AND key.verifies_until > statement_timestamp()
-           AND NOT EXISTS (SELECT
-                             FROM revoked_tokens AS ended
-                            WHERE ended.issuer = CAST(:issuer AS text)
-                              AND ended.jti = CAST(:jti AS text)) AS stands,
-           {_texts(_CLIENT)} AS client,
-           key.public_jwk, statement_timestamp() AS asked_at,
-           circle.id IS NOT NULL
-           AND granted.clearance IS NOT NULL
-           AND (client.collections IS NULL OR feed.id = ANY (client.collections)) AS sees,
-           {_texts(_PLACE)} AS place,
-           clock.changes, clock.last_added
-      FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
-      LEFT JOIN clients AS client ON client.client_id = asked.client_id
-      LEFT JOIN members AS member ON member.id = client.member_id
-      LEFT JOIN collections AS feed ON feed.id = CAST(:collection_id AS uuid)
-      LEFT JOIN trust_groups AS circle ON circle.id = feed.trust_group_id AND circle.slug = CAST(:trust_group AS text)
-      LEFT JOIN grants AS granted ON granted.member_id = member.id AND granted.collection_id = feed.id
-      LEFT JOIN collection_clocks AS clock ON clock.collection_id = feed.id
-      LEFT JOIN signing_keys AS key ON key.kid = CAST(:kid AS text)
-"""  # noqa: S608 - of the names above alone
+def _statement(proof: str, holds: str = "", key: str = "") -> Statement:
+    written = f"""
+        SELECT client.id IS NOT NULL
+               AND client.revoked_at IS NULL
+               AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
+               AND client.authentication = 'any'
+               AND member.suspended_at IS NULL
+               AND member.removed_at IS NULL
+               {holds} AS stands,
+               {_texts(_CLIENT)} AS client,
+               {proof} AS proof, statement_timestamp() AS asked_at,
+               circle.id IS NOT NULL AS sees,
+               {_texts(_PLACE)} AS place,
+               clock.changes, clock.last_added
+          FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
+          LEFT JOIN clients AS client ON client.client_id = asked.client_id
+          LEFT JOIN members AS member ON member.id = client.member_id
+          LEFT JOIN grants AS granted
+            ON granted.member_id = member.id
+           AND granted.collection_id = CAST(:collection_id AS uuid)
+           AND (client.collections IS NULL OR granted.collection_id = ANY (client.collections))
+          LEFT JOIN collections AS feed ON feed.id = granted.collection_id
+          LEFT JOIN trust_groups AS circle ON circle.id = feed.trust_group_id AND circle.slug = CAST(:trust_group AS text)
+          LEFT JOIN collection_clocks AS clock ON clock.collection_id = feed.id AND circle.id IS NOT NULL
+          {key}
+    """  # noqa: S608 - of what stands here alone
+    return Statement(written, "stands client proof asked_at sees place changes last_added")
+
+
+OF_TOKEN: Final = _statement(
+    "key.public_jwk",
+    """
+               AND key.verifies_until > statement_timestamp()
+               AND NOT EXISTS (SELECT
+                                 FROM revoked_tokens AS ended
+                                WHERE ended.issuer = CAST(:issuer AS text)
+                                  AND ended.jti = CAST(:jti AS text))
+    """,
+    "LEFT JOIN signing_keys AS key ON key.kid = CAST(:kid AS text)",
+)
+OF_SECRET: Final = _statement(
+    """
+               ARRAY(SELECT secret.digest
+                       FROM client_secrets AS secret
+                      WHERE secret.client = client.id
+                        AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp()))
+    """
+)
 _TRUE: Final = "true"
-STANDING: Final = Statement(_STANDING, "stands client public_jwk asked_at sees place changes last_added")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A client in good standing as it was issued, what it sees of the place, and the key that its token must be signed with."""
+    """A client in good standing as it was issued, and what it sees of the place; its credentials are still to be compared."""
 
     principal: Principal
     place: Place
-    public_jwk: str
     asked_at: datetime
 
 
-async def look_up(
+async def of_token(
+    through: Connection | Database, client_id: str, token: Presented, trust_group: str | None, collection: str | None
+) -> tuple[Standing, str] | None:
+    """Ask for the standing of a client and its token, and for the key (a JWK's JSON) that this must be signed with.
+
+    None if anything at all is not as it must be, or can't be asked so.
+    """
+    values = {"client_id": client_id, "kid": token.kid, "issuer": token.issuer, "jti": token.jti}
+    return await _look_up(through, OF_TOKEN, values, trust_group, collection)
+
+
+async def of_secret(
+    through: Connection | Database, client_id: str, trust_group: str | None, collection: str | None
+) -> tuple[Standing, Sequence[bytes]] | None:
+    """Ask for a client's standing, and for the digests of its live secrets; None likewise."""
+    return await _look_up(through, OF_SECRET, {"client_id": client_id}, trust_group, collection)
+
+
+async def _look_up(
     through: Connection | Database,
-    client_id: str,
-    token: Presented,
+    statement: Statement,
+    values: dict[str, str | None],
     trust_group: str | None,
     collection: str | None,
-) -> Standing | None:
-    """Ask for a client's standing at a collection; None if anything at all is not as it must be, or can't be asked so."""
+) -> tuple[Standing, Any] | None:
     if collection is None or not _ID.fullmatch(collection) or trust_group is None or not _SLUG.fullmatch(trust_group):
         return None
-    values = {
-        "client_id": client_id,
-        "kid": token.kid,
-        "issuer": token.issuer,
-        "jti": token.jti,
-        "trust_group": trust_group,
-        "collection_id": collection,
-    }
+    values |= {"trust_group": trust_group, "collection_id": collection}
     if isinstance(through, AsyncConnection):
-        [row] = await STANDING.on(through, values)
+        [row] = await statement.on(through, values)
     else:
-        [row] = await through.ask(STANDING.step(values))
+        [row] = await through.ask(statement.step(values))
     # of what isn't there it is unknown whether it holds
     if row.stands is not True:
         return None
     place = Place(*_granted(*row.place), row.last_added, row.changes) if row.sees is True else Place()
-    return Standing(_client(*row.client), place, row.public_jwk, row.asked_at)
+    return Standing(_client(*row.client), place, row.asked_at), row.proof
 
 
 # the values of `_CLIENT` and `_PLACE`, as the texts that Postgres writes; None for what may be NULL

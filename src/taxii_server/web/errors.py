@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from starlette.exceptions import HTTPException
 
-from taxii_server.auth.identify import challenges
+from taxii_server.auth.authorization import challenges
 from taxii_server.domain import errors
 from taxii_server.domain.errors import TaxiiServerError
 from taxii_server.web.headers import header

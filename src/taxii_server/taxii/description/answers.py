@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from taxii_server.auth.identify import CHALLENGES
+from taxii_server.auth.authorization import CHALLENGES
 from taxii_server.taxii.resources import TIMESTAMP, ErrorResource
 from taxii_server.web.describing import ETAG, REQUEST_ID, RETRY_AFTER, Component, answer, examples, header, vary
 from taxii_server.web.media_types import TAXII
