@@ -83,24 +83,23 @@ async def fill(here: site.Site, wanted: int, seeds: Iterator[int]) -> None:
     await measures.push(targets, here.path("structural"), list(itertools.islice(source, wanted // 1000)), 1000)
 
 
-async def sync(report: Report, here: site.Site, target: Target) -> None:
+async def sync(report: Report, here: site.Site, target: Target, seconds: float) -> None:
     """All there is in pages of 100, of 1,000 and of the largest."""
     for name, limit in (("pages of 100", 100), ("pages of 1,000", 1000), ("the largest pages", 10**6)):
-        figures, bodies, _ = await measures.sync(target, here.path("structural"), limit)
-        found = measures.counted(bodies)
-        assert set(found.values()) == {1}
-        figures |= {"objects": figures["rate"] * found.total() / len(bodies), "held": found.total()}
+        figures = await measures.full_sync(target, here.path("structural"), limit, seconds)
+        assert not figures["repeated"]
         report.add(f"full sync, {name}", figures)
-        report.add(f"full sync, {name}", measures.copy_out(here.database, site.COLLECTIONS["structural"]), "floor")
+        floor = measures.copy_out(here.database, site.COLLECTIONS["structural"], seconds)
+        report.add(f"full sync, {name}", floor, "floor")
 
 
 async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
     """Steady state: nothing new, and five new objects each time; Basic and bearer."""
     path, tokens = here.path("structural"), await here.tokens()
     reader = here.target.as_(here.basic(0))
-    _, _, before = await measures.sync(reader, path, 1000)
+    before = await measures.sync(reader, path, 1000)
     await measures.push([reader], path, [next(objects.envelopes(objects.objects(next(seeds)), 5))], 5)
-    _, _, now = await measures.sync(reader, path, 1000)
+    now = await measures.sync(reader, path, 1000)
     after = {0: now, 5: before}
     with site.bare(here.database, os.cpu_count() or 1) as url:
         for clients in (1, 16, 64):
@@ -117,7 +116,7 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
 async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
     """Nothing new, 16 clients, by itself and while one connection pushes envelopes of 1,000 into the strict collection."""
     path, tokens = here.path("structural"), await here.tokens()
-    _, _, now = await measures.sync(here.target.as_(here.basic(0)), path, 1000)
+    now = await measures.sync(here.target.as_(here.basic(0)), path, 1000)
     pollers = [here.target.as_(one) for one in tokens[:16]]
     # more than can be pushed meanwhile
     source = objects.envelopes(objects.objects(next(seeds), kinds=_MIXED), 1000)
@@ -159,25 +158,22 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
             report.add(what, {}, other.name, "fails")
             print(f"{other.name}, {what}: {why!r}", file=sys.stderr)
 
-    async def synced(limit: int) -> Figures:
-        figures, bodies, _ = await measures.sync(other.target, other.path, limit)
-        held = measures.counted(bodies).total()
-        return figures | {"objects": figures["rate"] * held / len(bodies), "held": held}
-
     # the storm first: what some servers do grows with the square of what they hold
-    _, _, start = await measures.sync(other.target, other.path, 1000)
+    start = await measures.sync(other.target, other.path, 1000)
     await tried(STORM, lambda: storm.storm(eight, other.path, start, 2 * seconds, next(seeds), other.few or 10**9))
-    _, _, after = await measures.sync(other.target, other.path, 1000)
+    after = await measures.sync(other.target, other.path, 1000)
     await tried(DATES, lambda: storm.dates(other.target, other.path, after, next(envelope), 100))
     await measures.push(eight, other.path, list(itertools.islice(envelope, warm)), 100)
     bodies = list(itertools.islice(envelope, some))
     what = f"push, strict, {_envelopes(100)}, 8 connections"
     await tried(what, lambda: measures.push(eight, other.path, bodies, 100))
     for name, limit in (("1,000", 1000), ("100", 100)):
-        await tried(f"full sync, pages of {name}", partial(synced, limit))
-    _, _, before = await measures.sync(other.target, other.path, 1000)
+        await tried(
+            f"full sync, pages of {name}", partial(measures.full_sync, other.target, other.path, limit, seconds)
+        )
+    before = await measures.sync(other.target, other.path, 1000)
     await measures.push([other.target], other.path, [next(objects.envelopes(source, 5))], 5)
-    _, _, now = await measures.sync(other.target, other.path, 1000)
+    now = await measures.sync(other.target, other.path, 1000)
     for clients in (1, 16):
         for news, after, apart in ((0, now, False), (5, before, False), (5, before, True))[: 3 if clients > 1 else 2]:
             polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds, apart=apart)
@@ -205,7 +201,7 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
     await fill(here, 50_000 if asked.full else 10_000, seeds)
     reader = here.target.as_(here.basic(0))
     if "sync" in asked.only:
-        await sync(report, here, reader)
+        await sync(report, here, reader, seconds)
     if "poll" in asked.only:
         await poll(report, here, seeds, seconds)
         await poll_beside_a_push(report, here, seeds, seconds)
@@ -214,10 +210,10 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
         figures = await measures.repeated([reader], page, 3 * scale)
         report.add("manifest, pages of 1,000", figures | {"objects": 1000 * figures["rate"]})
     if "storm" in asked.only:
-        _, _, after = await measures.sync(reader, here.path("strict"), 1000)
+        after = await measures.sync(reader, here.path("strict"), 1000)
         eight = [here.target.as_(here.basic(number)) for number in range(2 * storm.EACH)]
         report.add(STORM, await storm.storm(eight, here.path("strict"), after, 2 * seconds, 10_000))
-        _, _, after = await measures.sync(reader, here.path("strict"), 1000)
+        after = await measures.sync(reader, here.path("strict"), 1000)
         envelope = next(objects.envelopes(objects.objects(next(seeds)), 100))
         report.add(DATES, await storm.dates(reader, here.path("strict"), after, envelope, 100))
     if "memory" in asked.only:

@@ -91,11 +91,33 @@ async def push(
     return milliseconds(times) | {"objects": size * times.rate}
 
 
-async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[bytes], str]:
-    """Fetch everything, page after page; give the bodies too, for `counted`, and the date of the last object."""
+async def sync(target: Target, path: str, limit: int) -> str:
+    """Fetch everything, page after page; give the date of the last object."""
+    _, last = await _fetched(target, path, limit, Times())
+    return last
+
+
+async def full_sync(target: Target, path: str, limit: int, seconds: float) -> Figures:
+    """Fetch everything again and again for so long, once in any case: objects a second, and what a page takes.
+
+    Raises:
+        AssertionError: if they are not as long as the first of them.
+    """
+    times = Times()
+    bodies, _ = await _fetched(target, path, limit, times)
+    found = counted(bodies)
+    octets, passes = sum(map(len, bodies)), 1
+    while times.seconds < seconds:
+        bodies, _ = await _fetched(target, path, limit, times)
+        assert sum(map(len, bodies)) == octets
+        passes += 1
+    objects = passes * found.total() / times.seconds
+    return milliseconds(times) | {"objects": objects, "held": found.total(), "repeated": found.total() - len(found)}
+
+
+async def _fetched(target: Target, path: str, limit: int, times: Times) -> tuple[list[bytes], str]:
     bodies: list[bytes] = []
     last = EPOCH
-    times = Times()
     begun = time.perf_counter()
     async with connected(target.url) as connection:
         query = f"{path}?limit={limit}"
@@ -111,8 +133,8 @@ async def sync(target: Target, path: str, limit: int) -> tuple[Figures, list[byt
             if following is None:
                 break
             query = f"{path}?limit={limit}&next={following}"
-    times.seconds = time.perf_counter() - begun
-    return milliseconds(times), bodies, last
+    times.seconds += time.perf_counter() - begun
+    return bodies, last
 
 
 def after_this(answer: Answer) -> str | None:
@@ -157,16 +179,17 @@ async def repeated(targets: Sequence[Target], path: str, seconds: float) -> Figu
     )
 
 
-def copy_out(database: str, collection: str) -> Figures:
-    """Floor of a full sync: the same bodies in the same order, by COPY; rows a second."""
-    begun = time.perf_counter()
-    rows = 0
-    with psycopg.connect(database) as connection, connection.cursor() as cursor:
-        statement = "COPY (SELECT body FROM object_versions WHERE collection_id = %s ORDER BY date_added) TO STDOUT"
-        with cursor.copy(statement, [collection]) as copy:
+def copy_out(database: str, collection: str, seconds: float) -> Figures:
+    """Floor of a full sync: the same bodies in the same order, by COPY, again and again for so long; rows a second."""
+    statement = "COPY (SELECT body FROM object_versions WHERE collection_id = %s ORDER BY date_added) TO STDOUT"
+    rows, taken = 0, 0.0
+    while taken < seconds:
+        begun = time.perf_counter()
+        with psycopg.connect(database) as connection, connection.cursor().copy(statement, [collection]) as copy:
             for _ in copy:
                 rows += 1
-    return {"objects": rows / (time.perf_counter() - begun)}
+        taken += time.perf_counter() - begun
+    return {"objects": rows / taken}
 
 
 def insert(database: str, collection: str, size: int, connections: int, most: int) -> Figures:
