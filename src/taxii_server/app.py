@@ -24,6 +24,7 @@ from taxii_server.oauth.errors import render as oauth_error
 from taxii_server.oauth.routes import router as oauth_router
 from taxii_server.operations.activity import Activity
 from taxii_server.operations.audit_heads import Heads
+from taxii_server.operations.company import Company
 from taxii_server.operations.ledger import Ledger
 from taxii_server.operations.parenthood import when_parent_ends
 from taxii_server.operations.reading import Reader
@@ -122,7 +123,8 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         urls = [url.get_secret_value() for url in settings.database_replica_urls]
         replicas = Replicas(urls, connections=settings.database_connections)
     activity = Activity(database, settings.activity_interval)
-    ledger = Ledger(database)
+    reading = Company()
+    ledger = Ledger(database, reading)
     identifier = Identifier(
         database,
         settings.public_url,
@@ -187,7 +189,7 @@ def create_app(settings: Settings, *, workers: int = 1) -> FastAPI:
         taxii_router(
             Service(
                 database=database,
-                reader=Reader(database, ledger, replicas),
+                reader=Reader(database, ledger, replicas, reading),
                 identifier=identifier,
                 failed_logins=failed_logins,
                 limits=limits,

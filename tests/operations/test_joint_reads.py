@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taxii_server.domain.errors import DatabaseGone
+from taxii_server.operations.company import Company
 from taxii_server.operations.joint_reads import PATIENCE, JointReads
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +51,9 @@ class Asking:
     """Requests for one page, in the order of their asking."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
-        self.joint = JointReads[int](patience)
+        # nobody is waited for in vain here
+        self.company = Company(moment=3600)
+        self.joint = JointReads[int](patience, self.company)
         self.reads = Reads()
 
     async def ask(self, key: str = "page") -> asyncio.Task[int]:
@@ -72,6 +76,38 @@ async def test_who_asks_meanwhile_shares_the_next_read() -> None:
     await asking.reads.end()
     assert [await one for one in others] == [6] * 5
     assert asking.reads.begun == 2
+
+
+async def test_after_a_shared_read_the_next_waits_for_those_on_their_way() -> None:
+    """One read for all of them, and once it was for one alone nobody waits any more."""
+    asking = Asking()
+    shared = [await asking.ask() for _ in range(3)]
+    await asking.reads.end()
+    await asking.reads.end()
+    await asyncio.gather(*shared)
+    assert asking.reads.begun == 2
+
+    coming = [asking.company.set_out() for _ in range(2)]
+    first = await asking.ask()
+    assert asking.reads.begun == 2
+    second = await asking.ask()
+    for number in coming:
+        asking.company.arrive(number)
+    await settled()
+    assert asking.reads.begun == 3
+    await asking.reads.end()
+    assert await first == await second
+
+    asking.company.set_out()
+    alone = await asking.ask("another page")
+    assert asking.reads.begun == 3
+    asking.company.arrive(3)
+    await settled()
+    await asking.reads.end()
+    await alone
+    asking.company.set_out()
+    await asking.ask("another page")
+    assert asking.reads.begun == 5
 
 
 async def test_other_pages_are_read_meanwhile() -> None:
@@ -124,30 +160,50 @@ async def test_a_read_that_takes_too_long_is_not_waited_for() -> None:
     assert not asking.joint._under_way
 
 
-@given(
-    st.lists(st.sampled_from(["ask", "ask", "end", "fail", "leave"]), max_size=40), st.randoms(use_true_random=False)
-)
-def test_in_any_order_everybody_has_an_answer_no_older_than_his_question(steps: list[str], random: object) -> None:
-    async def run() -> None:
-        asking = Asking()
-        asked: list[tuple[int, asyncio.Task[int]]] = []
-        for step in steps:
-            if step == "ask":
-                task = await asking.ask()
-                asked.append((asking.reads.clock, task))
-            elif step == "leave" and asked:
-                random.choice(asked)[1].cancel()  # type: ignore[attr-defined]
-                await settled()
-            elif asking.reads.open:
-                await asking.reads.end(OSError("lost") if step == "fail" else None)
-        while asking.reads.open:
-            await asking.reads.end()
+class Anything(Asking):
+    """What may happen, a step at a time."""
 
-        assert all(task.done() for _, task in asked)
-        for then, task in asked:
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+        self.asked: list[tuple[int, asyncio.Task[int]]] = []
+        self.coming: list[int] = []
+
+    async def do(self, step: str) -> None:
+        match step:
+            case "ask":
+                task = await self.ask()
+                self.asked.append((self.reads.clock, task))
+            case "set out":
+                self.coming.append(self.company.set_out())
+            case "arrive" if self.coming:
+                self.company.arrive(self.coming.pop())
+            case "leave" if self.asked:
+                self.random.choice(self.asked)[1].cancel()
+            case "end" | "fail" if self.reads.open:
+                await self.reads.end(OSError("lost") if step == "fail" else None)
+        await settled()
+
+
+@given(
+    st.lists(st.sampled_from(["ask", "ask", "end", "fail", "leave", "set out", "arrive"]), max_size=40),
+    st.randoms(use_true_random=False),
+)
+def test_in_any_order_everybody_has_an_answer_no_older_than_his_question(steps: list[str], random: Random) -> None:
+    async def run() -> None:
+        anything = Anything(random)
+        for step in steps:
+            await anything.do(step)
+        while anything.coming:
+            await anything.do("arrive")
+        while anything.reads.open:
+            await anything.do("end")
+
+        assert all(task.done() for _, task in anything.asked)
+        for then, task in anything.asked:
             if not task.cancelled() and task.exception() is None:
                 assert task.result() >= then
-        assert not asking.joint._under_way
-        assert not asking.joint._next
+        assert not anything.joint._under_way
+        assert not anything.joint._next
 
     asyncio.run(run())

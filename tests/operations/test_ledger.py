@@ -16,6 +16,7 @@ from taxii_server.domain.cursor import Endpoint
 from taxii_server.domain.disclosures import Disclosure, Recipient
 from taxii_server.domain.errors import DatabaseGone, LedgerUnavailable, Unavailable
 from taxii_server.operations import ledger as module
+from taxii_server.operations.company import Company
 from taxii_server.operations.ledger import Ledger
 from taxii_server.storage import disclosures as storage
 from taxii_server.storage.engine import Database
@@ -105,6 +106,30 @@ async def test_alone_it_pays_one_commit_and_many_share_theirs(
 
     assert len(sent) == 2
     assert await entered(owner) == list(range(17))
+
+
+async def test_after_a_shared_commit_the_next_waits_for_who_reads(
+    database: Database, owner: psycopg.AsyncConnection
+) -> None:
+    """And no more once it waited in vain."""
+    reading = Company(moment=3600)
+    ledger = Ledger(database, reading)
+    await asyncio.gather(*(ledger.enter(page(client)) for client in range(3)))
+    with statements(database) as sent:
+        number = reading.set_out()
+        first = asyncio.create_task(ledger.enter(page(3)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        second = asyncio.create_task(ledger.enter(page(4)))
+        reading.arrive(number)
+        await asyncio.gather(first, second)
+    assert len(sent) == 1
+
+    await ledger.enter(page(5))
+    reading.set_out()
+    await ledger.enter(page(6))
+    assert await entered(owner) == list(range(7))
+    await ledger.close()
 
 
 async def test_what_is_entered_is_durable_when_it_returns(ledger: Ledger, owner: psycopg.AsyncConnection) -> None:

@@ -36,11 +36,8 @@ class TooPrecise(BadTimestamp):
 
 def to_taxii(instant: datetime) -> str:
     """Write `instant` as TAXII does: UTC, exactly six fractional digits, `Z` (§2)."""
-    utc = instant.astimezone(UTC)
-    # strftime doesn't pad years below 1000 on every platform
-    return (
-        f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{utc.microsecond:06}Z"
-    )
+    # what ends it is +00:00
+    return f"{instant.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def from_microseconds(count: int) -> datetime:

@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from taxii_server.domain.errors import LedgerUnavailable, Unavailable
+from taxii_server.operations.company import Company
 from taxii_server.storage import disclosures
 from taxii_server.storage.engine import WaitingForDatabase
 
@@ -53,9 +54,11 @@ Waiting = tuple["Disclosure", "asyncio.Future[None]"]
 class Ledger:
     """Enters pages in the disclosure ledger. Make one per process and `close` it before its database."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database; nothing is written yet."""
+    def __init__(self, database: Database, company: Company | None = None) -> None:
+        """Take the database, and who reads what will have to be entered; nothing is written yet."""
         self._database = database
+        self._company = company or Company()
+        self._together = False
         self._waiting: deque[Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,7 +110,10 @@ class Ledger:
 
     async def _write(self) -> None:
         while self._waiting:
+            if self._together or len(self._waiting) > 1:
+                await self._company.gather()
             some = self._take()
+            self._together = len(some) > 1
             if some:
                 await self._commit(some)
         # at once: who is told that its row is written may hand over the next before this task counts as done

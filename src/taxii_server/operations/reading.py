@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from taxii_server.domain.cursor import Cursor, Endpoint
 from taxii_server.domain.disclosures import Disclosure
 from taxii_server.domain.errors import NotFound
+from taxii_server.operations.company import Company
 from taxii_server.operations.joint_reads import JointReads
 from taxii_server.storage import object_pages
 from taxii_server.storage.object_pages import Page
@@ -59,12 +60,20 @@ class Answer:
 class Reader:
     """Reads pages, and enters them in the disclosure ledger. Make one per process."""
 
-    def __init__(self, database: Database, ledger: Ledger, replicas: Replicas | None = None) -> None:
-        """Take where to read: lists may be read from one of the replicas, and are the primary's answer all the same."""
+    def __init__(
+        self, database: Database, ledger: Ledger, replicas: Replicas | None = None, reading: Company | None = None
+    ) -> None:
+        """Take where to read: lists may be read from one of the replicas, and are the primary's answer all the same.
+
+        `reading` is whom the ledger waits for: who reads.
+        """
         self._database = database
         self._ledger = ledger
         self._replicas = replicas
-        self._pages = JointReads[Page]()
+        self._reading = reading or Company()
+        self.asking = Company()
+        """Who is about to ask for a page, while it is found out who that is."""
+        self._pages = JointReads[Page](company=self.asking)
 
     async def read(
         self, where: Readable, asked: Asked, recipient: Recipient | None, *, last_added: datetime | None = None
@@ -83,7 +92,8 @@ class Reader:
         if nothing or asked.begins_after(last_added):
             return Answer(Page(()), None)
         # a replica has to have had as many changes as whoever is given the page was told of
-        page = await self._pages.answer((where, where.changes, asked), partial(self._page, where, asked))
+        with self._reading.on_the_way():
+            page = await self._pages.answer((where, where.changes, asked), partial(self._page, where, asked))
         if asked.endpoint in _OF_ONE_OBJECT and not page.known:
             raise NotFound
         if page.dates and recipient is not None:

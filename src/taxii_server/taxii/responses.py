@@ -131,10 +131,9 @@ def _page(answer: Answer, asked: PageQuery, name: bytes, pieces: Sequence[bytes]
         next(separated)
         content = b"".join((head, b',"', name, b'":[', *separated, b"]}"))
     first, last = _dates(answer.page, asked)
-    return TaxiiResponse(
-        content,
-        headers={"X-TAXII-Date-Added-First": to_taxii(first), "X-TAXII-Date-Added-Last": to_taxii(last)},
-    )
+    begins = to_taxii(first)
+    ends = begins if last is first else to_taxii(last)
+    return TaxiiResponse(content, headers={"X-TAXII-Date-Added-First": begins, "X-TAXII-Date-Added-Last": ends})
 
 
 def _dates(page: Page, asked: PageQuery) -> tuple[datetime, datetime]:

@@ -44,14 +44,16 @@ def router(service: Service) -> APIRouter:
     """Make the routes."""
 
     async def page(request: Request, endpoint: Endpoint) -> tuple[Answer, PageQuery]:
-        caller = await calls.identify(service, request)
-        where = directory.readable(caller)
-        calls.negotiate(request)
-        query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
-        bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
-        asked = reading.Asked(endpoint, query.want, query.position, bounds)
-        # the head of an answer tells of no version
-        recipient = None if request.method == "HEAD" else Recipient(caller.principal.member, caller.principal.client)
+        with service.reader.asking.on_the_way():
+            caller = await calls.identify(service, request)
+            where = directory.readable(caller)
+            calls.negotiate(request)
+            query = page_query(calls.query(request), endpoint, where.collection_id, object_id(request))
+            bounds = Bounds(min(query.limit or service.page_size, service.page_size_max), service.page_bytes)
+            asked = reading.Asked(endpoint, query.want, query.position, bounds)
+            # the head of an answer tells of no version
+            principal = caller.principal
+            recipient = None if request.method == "HEAD" else Recipient(principal.member, principal.client)
         answer = await service.reader.read(where, asked, recipient, last_added=caller.place.last_added)
         request.scope["taxii.visit"].page(where.collection_id, asked, answer)
         note(request, items=len(answer.page.dates), more=answer.next is not None)
