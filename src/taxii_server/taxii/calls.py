@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from taxii_server.auth.identify import PathNames
 from taxii_server.domain.errors import NotAuthenticated
+from taxii_server.web.headers import header
 from taxii_server.web.media_types import check_accept
 from taxii_server.web.proxies import client_address, client_certificate
 from taxii_server.web.request_log import at_end, note
@@ -60,7 +61,7 @@ async def identify(service: Service, request: Request) -> Caller:
         NotAuthenticated: if the credentials don't hold.
         TooManyRequests: if they do, and the client has to wait.
     """
-    credentials = request.headers.getlist("authorization")
+    credentials = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
     if len(credentials) > 1:
         # whoever sits between us may have read another one than we would
         raise NotAuthenticated("several Authorization headers")
@@ -94,7 +95,7 @@ def negotiate(request: Request) -> None:
     Raises:
         NotAcceptable: if the Accept header leaves no room for it.
     """
-    check_accept(",".join(request.headers.getlist("accept")) or None)
+    check_accept((header(request.scope, b"accept") or b"").decode("latin-1") or None)
 
 
 def query(request: Request) -> str:
