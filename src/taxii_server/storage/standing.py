@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -43,69 +43,77 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SLUG: Final = re.compile(r"[a-z0-9-]{1,64}")
 
-# Reads, by unique key: uq_clients_client_id, pk_members, pk_grants, pk_collections, uq_trust_groups_slug or pk_trust_groups,
+_standing = partial(Statement, columns="stands client proof asked_at sees place changes last_added")
+
+# These read, by unique key: uq_clients_client_id, pk_members, pk_grants, pk_collections, uq_trust_groups_slug or pk_trust_groups,
 # pk_collection_clocks; pk_signing_keys and pk_revoked_tokens, or ix_client_secrets_client. Outer joins, and what must hold in
 # a column of its own, so that these are walked in this order and by these keys, whatever Postgres knows of the tables. The
 # grant comes first: without one nothing of the collection is read, and it costs what one costs that isn't there.
-_CLIENT: Final = "client.id client.client_id client.rights client.collections member.id member.slug member.quota"
-_PLACE: Final = (
-    "circle.id circle.slug circle.title circle.description feed.id feed.alias feed.title feed.description feed.validation "
-    "feed.ceiling feed.unmarked_level feed.unmarked_refused feed.owner_only feed.attribution granted.rights granted.clearance"
-)
-
-
-def _texts(columns: str) -> str:
-    return f"ARRAY[{', '.join(f'CAST({one} AS text)' for one in columns.split())}]"
-
-
-def _statement(proof: str, holds: str = "", key: str = "") -> Statement:
-    written = f"""
-        SELECT client.id IS NOT NULL
-               AND client.revoked_at IS NULL
-               AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
-               AND client.authentication = 'any'
-               AND member.suspended_at IS NULL
-               AND member.removed_at IS NULL
-               {holds} AS stands,
-               {_texts(_CLIENT)} AS client,
-               {proof} AS proof, statement_timestamp() AS asked_at,
-               circle.id IS NOT NULL AS sees,
-               {_texts(_PLACE)} AS place,
-               clock.changes, clock.last_added
-          FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
-          LEFT JOIN clients AS client ON client.client_id = asked.client_id
-          LEFT JOIN members AS member ON member.id = client.member_id
-          LEFT JOIN grants AS granted
-            ON granted.member_id = member.id
-           AND granted.collection_id = CAST(:collection_id AS uuid)
-           AND (client.collections IS NULL OR granted.collection_id = ANY (client.collections))
-          LEFT JOIN collections AS feed ON feed.id = granted.collection_id
-          LEFT JOIN trust_groups AS circle ON circle.id = feed.trust_group_id AND circle.slug = CAST(:trust_group AS text)
-          LEFT JOIN collection_clocks AS clock ON clock.collection_id = feed.id AND circle.id IS NOT NULL
-          {key}
-    """  # noqa: S608 - of what stands here alone
-    return Statement(written, "stands client proof asked_at sees place changes last_added")
-
-
-OF_TOKEN: Final = _statement(
-    "key.public_jwk",
-    """
-               AND key.verifies_until > statement_timestamp()
-               AND NOT EXISTS (SELECT
-                                 FROM revoked_tokens AS ended
-                                WHERE ended.issuer = CAST(:issuer AS text)
-                                  AND ended.jti = CAST(:jti AS text))
-    """,
-    "LEFT JOIN signing_keys AS key ON key.kid = CAST(:kid AS text)",
-)
-OF_SECRET: Final = _statement(
-    """
-               ARRAY(SELECT secret.digest
-                       FROM client_secrets AS secret
-                      WHERE secret.client = client.id
-                        AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp()))
-    """
-)
+OF_TOKEN: Final = _standing("""
+    SELECT client.id IS NOT NULL
+           AND client.revoked_at IS NULL
+           AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
+           AND client.authentication = 'any'
+           AND member.suspended_at IS NULL
+           AND member.removed_at IS NULL
+           AND key.verifies_until > statement_timestamp()
+           AND NOT EXISTS (SELECT
+                             FROM revoked_tokens AS ended
+                            WHERE ended.issuer = CAST(:issuer AS text)
+                              AND ended.jti = CAST(:jti AS text)) AS stands,
+           ARRAY[CAST(client.id AS text), client.client_id, CAST(client.rights AS text), CAST(client.collections AS text),
+                 CAST(member.id AS text), member.slug, CAST(member.quota AS text)] AS client,
+           key.public_jwk AS proof,
+           statement_timestamp() AS asked_at,
+           circle.id IS NOT NULL AS sees,
+           ARRAY[CAST(circle.id AS text), circle.slug, circle.title, circle.description,
+                 CAST(feed.id AS text), feed.alias, feed.title, feed.description, feed.validation, CAST(feed.ceiling AS text),
+                 CAST(feed.unmarked_level AS text), CAST(feed.unmarked_refused AS text), CAST(feed.owner_only AS text),
+                 feed.attribution, CAST(granted.rights AS text), CAST(granted.clearance AS text)] AS place,
+           clock.changes, clock.last_added
+      FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
+      LEFT JOIN clients AS client ON client.client_id = asked.client_id
+      LEFT JOIN members AS member ON member.id = client.member_id
+      LEFT JOIN grants AS granted
+        ON granted.member_id = member.id
+       AND granted.collection_id = CAST(:collection_id AS uuid)
+       AND (client.collections IS NULL OR granted.collection_id = ANY (client.collections))
+      LEFT JOIN collections AS feed ON feed.id = granted.collection_id
+      LEFT JOIN trust_groups AS circle ON circle.id = feed.trust_group_id AND circle.slug = CAST(:trust_group AS text)
+      LEFT JOIN collection_clocks AS clock ON clock.collection_id = feed.id AND circle.id IS NOT NULL
+      LEFT JOIN signing_keys AS key ON key.kid = CAST(:kid AS text)
+""")
+OF_SECRET: Final = _standing("""
+    SELECT client.id IS NOT NULL
+           AND client.revoked_at IS NULL
+           AND (client.expires_at IS NULL OR client.expires_at > statement_timestamp())
+           AND client.authentication = 'any'
+           AND member.suspended_at IS NULL
+           AND member.removed_at IS NULL AS stands,
+           ARRAY[CAST(client.id AS text), client.client_id, CAST(client.rights AS text), CAST(client.collections AS text),
+                 CAST(member.id AS text), member.slug, CAST(member.quota AS text)] AS client,
+           ARRAY(SELECT secret.digest
+                   FROM client_secrets AS secret
+                  WHERE secret.client = client.id
+                    AND (secret.expires_at IS NULL OR secret.expires_at > statement_timestamp())) AS proof,
+           statement_timestamp() AS asked_at,
+           circle.id IS NOT NULL AS sees,
+           ARRAY[CAST(circle.id AS text), circle.slug, circle.title, circle.description,
+                 CAST(feed.id AS text), feed.alias, feed.title, feed.description, feed.validation, CAST(feed.ceiling AS text),
+                 CAST(feed.unmarked_level AS text), CAST(feed.unmarked_refused AS text), CAST(feed.owner_only AS text),
+                 feed.attribution, CAST(granted.rights AS text), CAST(granted.clearance AS text)] AS place,
+           clock.changes, clock.last_added
+      FROM (VALUES (CAST(:client_id AS text))) AS asked (client_id)
+      LEFT JOIN clients AS client ON client.client_id = asked.client_id
+      LEFT JOIN members AS member ON member.id = client.member_id
+      LEFT JOIN grants AS granted
+        ON granted.member_id = member.id
+       AND granted.collection_id = CAST(:collection_id AS uuid)
+       AND (client.collections IS NULL OR granted.collection_id = ANY (client.collections))
+      LEFT JOIN collections AS feed ON feed.id = granted.collection_id
+      LEFT JOIN trust_groups AS circle ON circle.id = feed.trust_group_id AND circle.slug = CAST(:trust_group AS text)
+      LEFT JOIN collection_clocks AS clock ON clock.collection_id = feed.id AND circle.id IS NOT NULL
+""")
 _TRUE: Final = "true"
 
 
@@ -157,7 +165,7 @@ async def _look_up(
     return Standing(_client(*row.client), place, row.asked_at), row.proof
 
 
-# the values of `_CLIENT` and `_PLACE`, as the texts that Postgres writes; None for what may be NULL
+# the values of `client` and `place`, as the texts that Postgres writes; None for what may be NULL
 @lru_cache(maxsize=1024)
 def _client(
     client: str, client_id: str, rights: str, collections: str | None, member: str, slug: str, quota: str | None
