@@ -191,6 +191,29 @@ async def test_what_a_client_must_show_with_a_token_that_is_known(
     assert caller.credential == ("token" if sent == "token" else "bound token")
 
 
+@pytest.mark.parametrize(("must", "scheme"), [("both", "secret"), ("certificate", "token")])
+async def test_what_was_stolen_without_its_certificate_costs_what_is_wrong(
+    identifier: Identifier,
+    db: Database,
+    alliance: Alliance,
+    north: Issued,
+    token: Callable[..., str],
+    must: str,
+    scheme: str,
+) -> None:
+    """However often its owner is let in meanwhile: a thief doesn't learn by the statements that he has what is right."""
+    by_id = PathNames("fraud", str(alliance.collections["fraud/indicators"]))
+    own = basic(north.client_id, north.secret) if scheme == "secret" else token()
+    alliance.must_show(north.row, must)
+
+    for _ in range(2):
+        await identifier.caller(own, by_id, SHOWN["own"])
+        for sent in (own, basic(north.client_id, secrets.generate())):
+            with statements(db) as asked, pytest.raises(NotAuthenticated):
+                await identifier.caller(sent, by_id)
+            assert len(asked) == 1
+
+
 async def test_an_expired_certificate_alone_is_none(identifier: Identifier, db: Database, north: Issued) -> None:
     assert await outcome(identifier, db, None, SHOWN["expired"], look_ups=0) == "client certificate has expired"
 

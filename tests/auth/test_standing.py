@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taxii_server.auth import secrets
 from taxii_server.auth.identify import Identifier, PathNames
+from taxii_server.auth.let_in import LetIn
 from taxii_server.domain.access import Caller, Place, Right
 from taxii_server.domain.errors import NotAuthenticated
 from taxii_server.storage import standing
@@ -345,12 +345,14 @@ async def test_a_secret_is_known_with_its_client_alone(
         assert len(sent) == 1
 
 
-def test_so_many_secrets_are_known() -> None:
-    known = secrets.Known(most=2)
-    for number in range(3):
-        known.keep("client", f"{number}")
+def test_so_many_are_known_and_those_shown_last() -> None:
+    known = LetIn(most=2)
+    known.keep("client", "0")
+    known.keep("client", "1")
+    assert known.knows("client", "0")
+    known.keep("client", "2")
 
-    assert [known.has("client", f"{number}") for number in range(3)] == [False, True, True]
+    assert [known.knows("client", f"{number}") for number in range(3)] == [True, False, True]
 
 
 async def test_a_token_is_known_by_all_of_it(

@@ -68,6 +68,18 @@ async def test_nobody_is_waited_for_longer_than_a_moment() -> None:
     assert not company._gatherings
 
 
+async def test_who_was_waited_for_in_vain_is_waited_for_no_more() -> None:
+    """Or one that is slow would keep up all others, each time."""
+    company = Company(moment=0)
+    slow = company.set_out()
+    await company.gather()
+    company._moment = 3600
+
+    await asyncio.wait_for(company.gather(), 1)
+    company.arrive(slow)
+    await asyncio.wait_for(company.gather(), 1)
+
+
 async def test_who_fails_on_the_way_has_gone_elsewhere() -> None:
     company = Patient()
 

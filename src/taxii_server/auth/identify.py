@@ -3,8 +3,8 @@
 A certificate counts as one of the client's own, or as the one that a token is bound to; any other is as if none was shown.
 Credentials that can't be right are refused without touching the database. Whatever else may be wrong with them, exactly
 one caller statement runs, so an unknown client, a wrong secret and a revoked client look and cost the same. What was
-found good before, a token or a secret, is asked about in short; the first time that not everything holds of it the caller
-statement follows and decides, and it is asked about as if it had never been seen.
+let in before is asked about in short; the first time that not everything holds of it the caller statement follows and decides,
+and it is asked about as if it had never been seen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from taxii_server.auth import authorization as header
 from taxii_server.auth import certificates, jws, outside_tokens, plausible, secrets
 from taxii_server.auth.failed_logins import before_look_up
 from taxii_server.auth.issuer_keys import IssuerKeys
+from taxii_server.auth.let_in import LetIn
 from taxii_server.auth.outside_tokens import OutsideTokens
 from taxii_server.auth.tokens import Tokens
 from taxii_server.domain.access import BOTH, Authentication, Caller, Principal, Right
@@ -66,7 +67,8 @@ class Identifier:
         self._issuer = issuer
         self._parser = jws.Parser()
         self._tokens = Tokens(issuer)
-        self._secrets = secrets.Known()
+        self._secrets = LetIn()
+        self._tokens_let_in = LetIn()
         self._outside = OutsideTokens()
         self._issuer_keys = issuer_keys or IssuerKeys()
         self._noted = noted
@@ -171,7 +173,7 @@ class Identifier:
                 raise NotAuthenticated("unknown authentication scheme")
 
     async def _by_secret(self, client_id: str, secret: str, names: PathNames, shown: Shown) -> Caller:
-        known = shown is certificates.NONE and self._secrets.has(client_id, secret)
+        known = shown is certificates.NONE and self._secrets.knows(client_id, secret)
         if known:
             await before_look_up(*plausible.credentials(client_id, secret, None))
             stands = await standing.of_secret(self._db, client_id, names.trust_group, names.collection)
@@ -183,7 +185,8 @@ class Identifier:
         except NotAuthenticated:
             self._secrets.forget(client_id, secret)
             raise
-        self._secrets.keep(client_id, secret)
+        if shown is certificates.NONE:
+            self._secrets.keep(client_id, secret)
         return caller
 
     async def _authenticated(
@@ -228,19 +231,22 @@ class Identifier:
         else:
             unverified = known.unverified
         await before_look_up(*plausible.token(self._tokens, token, unverified, shown.thumbprint))
-        if known is not None and known.claims.certificate is None and shown is certificates.NONE:
+        client_id = unverified.client_id
+        if shown is certificates.NONE and self._tokens_let_in.knows(client_id, token):
             stands = await standing.of_token(
-                self._db, unverified.client_id, unverified.presented, names.trust_group, names.collection
+                self._db, client_id, unverified.presented, names.trust_group, names.collection
             )
             if stands is not None:
                 claims = self._tokens.verify(token, stands[1])
                 return _standing(stands[0], claims.rights, "token", unverified.presented)
         try:
-            return await self._by_whole_token(token, unverified, names, shown)
+            caller = await self._by_whole_token(token, unverified, names, shown)
         except NotAuthenticated:
-            # until it is found good again it isn't worth asking twice
-            self._tokens.forget(token)
+            self._tokens_let_in.forget(client_id, token)
             raise
+        if shown is certificates.NONE:
+            self._tokens_let_in.keep(client_id, token)
+        return caller
 
     async def _by_whole_token(self, token: str, unverified: Unverified, names: PathNames, shown: Shown) -> Caller:
         found = await _look_up(self._db, unverified.client_id, names, shown, token=unverified.presented)

@@ -71,10 +71,6 @@ class Remembered(Generic[Held]):
         self._held.move_to_end(name)
         return known
 
-    def forget(self, name: bytes) -> None:
-        """Know it no more."""
-        self._held.pop(name, None)
-
     def keep(self, name: bytes, said: Held) -> Held:
         """Remember it, and forget what was not asked for the longest."""
         self._held[name] = said

@@ -9,13 +9,11 @@ import hmac
 import re
 import secrets
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import sha256
 
 PREFIX = "txs_"
 _BYTES = 32
-_MOST_KNOWN = 4_096
 _SECRET = re.compile(rf"{PREFIX}([0-9a-f]{{{2 * _BYTES}}})([0-9a-f]{{8}})")
 
 
@@ -43,29 +41,6 @@ def matches(digests: Iterable[bytes], secret: str) -> bool:
     for stored in digests:
         found |= hmac.compare_digest(stored, given)
     return found
-
-
-class Known:
-    """Which secrets were right before, by digest. Whether one still is has to be asked each time: this says how to ask first."""
-
-    def __init__(self, most: int = _MOST_KNOWN) -> None:
-        """Take how many to remember."""
-        self._most = most
-        self._known: OrderedDict[bytes, None] = OrderedDict()
-
-    def has(self, client_id: str, secret: str) -> bool:
-        """Tell whether this client's secret was right before."""
-        return digest(f"{client_id}\0{secret}") in self._known
-
-    def keep(self, client_id: str, secret: str) -> None:
-        """Remember that it was right, and forget what was found so before all others."""
-        self._known[digest(f"{client_id}\0{secret}")] = None
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-
-    def forget(self, client_id: str, secret: str) -> None:
-        """Know it no more."""
-        self._known.pop(digest(f"{client_id}\0{secret}"), None)
 
 
 def _checksum(core: str) -> str:

@@ -138,10 +138,6 @@ class Tokens:
         """Recall a token that was found good before; None if it was not, or has expired since."""
         return self._good.get(jws.digest(token), int(time.time()))
 
-    def forget(self, token: str) -> None:
-        """Know a token no more."""
-        self._good.forget(jws.digest(token))
-
     def peek(self, token: str) -> Unverified:
         """Look at a token without a key.
 

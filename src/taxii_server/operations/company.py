@@ -1,8 +1,8 @@
 """Waiting for company: requests on their way to what they can have together, a read of a page or a commit of the ledger.
 
 Pollers that ask at the same time arrive a fraction of a millisecond apart. Who is first and goes at once reads, and commits, for
-himself; who waits for those who are on their way just then does both for all of them. Nobody waits who is alone, and whoever
-gathers does so only as long as it brought somebody: so it costs those alone who gain by it.
+himself; who waits for those who are on their way just then does both for all of them. Nobody is waited for twice in vain, and
+those who gather see to it that they do so only while there are others who ask for the same.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ MOMENT: Final = 0.002
 
 @dataclass(slots=True, eq=False)
 class _Gathering:
-    """Somebody who waits for so many of those who set out up to then."""
+    """Somebody who waits for those who were on their way then."""
 
-    newest: int
-    missing: int
+    missing: set[int]
     all_here: asyncio.Future[None]
 
     def end(self) -> None:
@@ -36,7 +35,7 @@ class Company:
         """Take for how many seconds to wait at most."""
         self._moment = moment
         self._set_out = 0
-        self._under_way = 0
+        self._expected: set[int] = set()
         self._gatherings: list[_Gathering] = []
 
     def on_the_way(self) -> OnTheWay:
@@ -45,11 +44,11 @@ class Company:
 
     async def gather(self) -> None:
         """Wait until those who are on their way now have arrived, or gone elsewhere; for a moment at most."""
-        if not self._under_way:
+        if not self._expected:
             return
         loop = asyncio.get_running_loop()
-        gathering = _Gathering(self._set_out, self._under_way, loop.create_future())
-        late = loop.call_later(self._moment, gathering.end)
+        gathering = _Gathering(set(self._expected), loop.create_future())
+        late = loop.call_later(self._moment, self._give_up, gathering)
         self._gatherings.append(gathering)
         try:
             await gathering.all_here
@@ -59,18 +58,22 @@ class Company:
 
     def set_out(self) -> int:
         """Set out; give by what number to `arrive`."""
-        self._under_way += 1
         self._set_out += 1
+        self._expected.add(self._set_out)
         return self._set_out
 
     def arrive(self, number: int) -> None:
         """Have arrived, or gone elsewhere."""
-        self._under_way -= 1
+        self._expected.discard(number)
         for gathering in self._gatherings:
-            if number <= gathering.newest:
-                gathering.missing -= 1
-                if not gathering.missing:
-                    gathering.end()
+            gathering.missing.discard(number)
+            if not gathering.missing:
+                gathering.end()
+
+    def _give_up(self, gathering: _Gathering) -> None:
+        # who was waited for in vain is waited for no more, or whoever is slow would keep up all the others each time
+        self._expected -= gathering.missing
+        gathering.end()
 
 
 class OnTheWay:

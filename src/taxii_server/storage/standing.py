@@ -1,4 +1,4 @@
-"""The short form of the caller statement, for credentials that were found good before and a path that names a collection by its id.
+"""The short form of the caller statement, for credentials that were let in before and a path that names a collection by its id.
 
 It gives the caller only if all is as it must be with client, member and what it showed. If not, it says nothing at all, and the
 caller statement is asked, which alone refuses. Both read the same tables on each request, so rights are no older here than
