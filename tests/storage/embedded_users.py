@@ -20,8 +20,9 @@ USE_IT = """
 import os, pathlib, pwd, signal, sys
 import psycopg, sqlalchemy.engine
 from taxii_server.storage import embedded
-# whoever runs the tests in the background may have us ignore it
+# whoever runs the tests in the background may have us ignore them
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 data_dir, account = pathlib.Path(sys.argv[1]), sys.argv[2]
 if account:
     entry = pwd.getpwnam(account)
