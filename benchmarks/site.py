@@ -111,6 +111,8 @@ def running(
             "TAXII_SECRET_KEY": "k" * 40,
             "TAXII_METRICS_PORT": "0",
             "TAXII_LOG_LEVEL": "info",
+            # counted as ever, but one client here asks for a whole alliance
+            "TAXII_CLIENT_RATE": "9000000/minute",
             "PYTHONPATH": f"{_ROOT / 'src'}",
         }
         environment |= settings
