@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from benchmarks import aims, figures, measures, objects, peers, site, storm
-from benchmarks.load import Target
+from benchmarks.load import Target, Times
+from benchmarks.measures import milliseconds
 from benchmarks.peers import BASIC, TOKENS, Peer
 from benchmarks.report import Report, machine
 from benchmarks.storm import DATES, STORM
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 PARTS = ("push", "sync", "poll", "manifest", "storm", "memory")
 _MIXED = ("indicator", "relationship")
 _PATIENCE = 60  # seconds
+_TURNS = 3
 _SECONDS, _SECONDS_OF_FULL = 3.0, 10.0
 
 
@@ -108,9 +110,14 @@ async def poll(report: Report, here: site.Site, seeds: Iterator[int], seconds: f
                 targets = [here.target.as_(one) for one in said]
                 for news, apart in ((0, False), (5, False), (5, True))[: 3 if clients > 1 else 2]:
                     what = _poll(news, clients, scheme, apart=apart)
-                    report.add(what, await measures.poll(targets, path, after[news], news, seconds, apart=apart))
-                    # right after it: what else the machine does meets both
-                    report.add(what, await measures.repeated([Target(url)] * clients, "/one", seconds), "floor")
+                    ours, floor = Times(), Times()
+                    # by turns: what else the machine does meets both
+                    for _ in range(_TURNS):
+                        turn = seconds / _TURNS
+                        ours.add(await measures.poll(targets, path, after[news], news, turn, apart=apart))
+                        floor.add(await measures.repeated([Target(url)] * clients, "/one", turn))
+                    report.add(what, milliseconds(ours))
+                    report.add(what, milliseconds(floor), "floor")
 
 
 async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[int], seconds: float) -> None:
@@ -121,9 +128,9 @@ async def poll_beside_a_push(report: Report, here: site.Site, seeds: Iterator[in
     # more than can be pushed meanwhile
     source = objects.envelopes(objects.objects(next(seeds), kinds=_MIXED), 1000)
     bodies = list(itertools.islice(source, int(seconds * 20)))
-    report.add(f"{_poll(0, 16, TOKENS)}, alone", await measures.poll(pollers, path, now, 0, seconds))
+    report.add(f"{_poll(0, 16, TOKENS)}, alone", milliseconds(await measures.poll(pollers, path, now, 0, seconds)))
     pushing = asyncio.create_task(measures.push([here.target.as_(here.basic(1))], here.path("strict"), bodies, 1000))
-    figures = await measures.poll(pollers, path, now, 0, seconds)
+    figures = milliseconds(await measures.poll(pollers, path, now, 0, seconds))
     assert not pushing.done()
     pushing.cancel()
     await asyncio.wait([pushing])
@@ -158,6 +165,10 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
             report.add(what, {}, other.name, "fails")
             print(f"{other.name}, {what}: {why!r}", file=sys.stderr)
 
+    async def polled(clients: int, after: str, news: int, *, apart: bool) -> Figures:
+        targets = [other.target] * clients
+        return milliseconds(await measures.poll(targets, other.path, after, news, seconds, apart=apart))
+
     # the storm first: what some servers do grows with the square of what they hold
     start = await measures.sync(other.target, other.path, 1000)
     await tried(STORM, lambda: storm.storm(eight, other.path, start, 2 * seconds, next(seeds), other.few or 10**9))
@@ -176,7 +187,7 @@ async def peer(report: Report, other: Peer, seeds: Iterator[int], seconds: float
     now = await measures.sync(other.target, other.path, 1000)
     for clients in (1, 16):
         for news, after, apart in ((0, now, False), (5, before, False), (5, before, True))[: 3 if clients > 1 else 2]:
-            polls = partial(measures.poll, [other.target] * clients, other.path, after, news, seconds, apart=apart)
+            polls = partial(polled, clients, after, news, apart=apart)
             await tried(_poll(news, clients, other.scheme, apart=apart), polls)
 
 
@@ -196,18 +207,19 @@ async def run(asked: argparse.Namespace, report: Report, here: site.Site) -> Non
     """Measure what was asked for."""
     scale, seconds = (5, _SECONDS_OF_FULL) if asked.full else (1, _SECONDS)
     seeds = itertools.count(1)
-    if "push" in asked.only:
-        await push(report, here, seeds, scale)
     await fill(here, 50_000 if asked.full else 10_000, seeds)
     reader = here.target.as_(here.basic(0))
     if "sync" in asked.only:
+        # before the pushes: of as many objects as the peers hold
         await sync(report, here, reader, seconds)
+    if "push" in asked.only:
+        await push(report, here, seeds, scale)
     if "poll" in asked.only:
         await poll(report, here, seeds, seconds)
         await poll_beside_a_push(report, here, seeds, seconds)
     if "manifest" in asked.only:
         page = here.path("structural").replace("/objects/", "/manifest/") + "?limit=1000"
-        figures = await measures.repeated([reader], page, 3 * scale)
+        figures = milliseconds(await measures.repeated([reader], page, 3 * scale))
         report.add("manifest, pages of 1,000", figures | {"objects": 1000 * figures["rate"]})
     if "storm" in asked.only:
         after = await measures.sync(reader, here.path("strict"), 1000)

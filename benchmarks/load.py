@@ -157,6 +157,11 @@ class Times:
         """Requests a second."""
         return len(self.each) / self.seconds
 
+    def add(self, more: Times) -> None:
+        """Have those of another turn as well."""
+        self.each += more.each
+        self.seconds += more.seconds
+
     def percentile(self, share: float) -> float:
         """Give the time that this share of the requests stayed below, in seconds."""
         return sorted(self.each)[min(len(self.each) - 1, int(share * len(self.each)))]

@@ -155,7 +155,7 @@ def counted(bodies: Sequence[bytes]) -> Counter[Key]:
 
 async def poll(
     targets: Sequence[Target], path: str, after: str, news: int, seconds: float, *, apart: bool = False
-) -> Figures:
+) -> Times:
     """Poll again and again for what came after a date, each target over a connection of its own.
 
     `apart` are dates that differ by microseconds, with the same news: no server can answer two of these requests by one read.
@@ -167,16 +167,12 @@ async def poll(
     def good(answer: Answer) -> bool:
         return answer.status == 200 and (news > 0) == (b'"objects"' in answer.body)
 
-    return milliseconds(
-        await repeat([(one.url, one.get(query)) for one, query in zip(targets, queries, strict=True)], seconds, good)
-    )
+    return await repeat([(one.url, one.get(query)) for one, query in zip(targets, queries, strict=True)], seconds, good)
 
 
-async def repeated(targets: Sequence[Target], path: str, seconds: float) -> Figures:
+async def repeated(targets: Sequence[Target], path: str, seconds: float) -> Times:
     """Ask for one page again and again."""
-    return milliseconds(
-        await repeat([(one.url, one.get(path)) for one in targets], seconds, lambda answer: answer.status == 200)
-    )
+    return await repeat([(one.url, one.get(path)) for one in targets], seconds, lambda answer: answer.status == 200)
 
 
 def copy_out(database: str, collection: str, seconds: float) -> Figures:

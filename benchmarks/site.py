@@ -120,11 +120,14 @@ def running(
         subprocess.run(
             [*_CLI, "apply", folder / "alliance.yaml"], env=environment, check=True, stdout=subprocess.DEVNULL
         )
+        owner = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(owner) as connection:
+            # those of an earlier run in the same folder, whose secrets nobody has any more
+            connection.execute("UPDATE clients SET revoked_at = now() WHERE revoked_at IS NULL")
         issued = asyncio.run(_issue(urls.server, members))
         url, pid = stack.enter_context(
             _serving([*_CLI, "serve", "--port", "0", "--workers", str(workers)], environment)
         )
-        owner = make_url(urls.owner).set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(owner) as connection:
             started_by = _parent(connection.info.backend_pid)
         yield Site(Target(url), owner, _superuser(urls), pid, started_by, issued, environment)
